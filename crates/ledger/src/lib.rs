@@ -1,1 +1,127 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+use std::future::Future;
+use std::pin::Pin;
+
+use engine::model::{
+    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, Pending, Problem, QuarantineRow, SegmentRow,
+    Subscription, Tenant, TenantState, Tile,
+};
+use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
+
+pub mod error;
+
+pub use error::LedgerError;
+
+/// What every method of [`Ledger`] returns.
+pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;
+
+/// The durable state of the collector. Each method is one transaction: it happens whole and durably, or not at all.
+///
+/// No method reads all tenants' contents or all content rows; what runs on a timer is indexed by tenant.
+pub trait Ledger: Send + Sync {
+    /// Adds a tenant, or says that it was there: `false`. One that had been removed becomes active again, keeping its history.
+    fn add_tenant(
+        &self,
+        id: TenantId,
+        label: String,
+        collect_from: Timestamp,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, bool>;
+    /// One tenant, or `None`.
+    fn tenant(&self, id: TenantId) -> LedgerFuture<'_, Option<Tenant>>;
+    /// The tenants whose row changed after `revision` (0: all), and the greatest revision there is.
+    fn tenants_since(&self, revision: u64) -> LedgerFuture<'_, (u64, Vec<Tenant>)>;
+    /// Pauses, resumes, removes; `false` when the tenant is unknown.
+    fn set_tenant_state(&self, id: TenantId, state: TenantState) -> LedgerFuture<'_, bool>;
+    /// Forgets everything about a removed tenant (its files are the archive's to delete first).
+    fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()>;
+    /// Notes (or clears) what stands in the way of a tenant, or of one of its content types.
+    fn set_problem(
+        &self,
+        id: TenantId,
+        content_type: Option<ContentType>,
+        problem: Option<Problem>,
+    ) -> LedgerFuture<'_, ()>;
+
+    /// The tenant's subscriptions as last seen.
+    fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>>;
+    /// Writes what a listing of subscriptions said: types it does not name become `enabled: Some(false)`.
+    fn subscriptions_listed(
+        &self,
+        tenant: TenantId,
+        listed: Vec<(ContentType, Option<bool>)>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()>;
+    /// Notes, before the request is sent, that a start is being asked for.
+    fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()>;
+
+    /// The tiles that may still be listed (not yet folded away), by start.
+    fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>>;
+    /// Writes content rows that are not there yet (one page of a listing, or a notification); says how many were new.
+    /// Content that is already known, in whatever state, is left as it is, except that a lost one is listed again when
+    /// its loss was `missing`.
+    fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64>;
+    /// Writes the tile after all pages of one listing are in (inserting it when new).
+    fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()>;
+
+    /// Contents that may be fetched at `now`: by urgency (those expiring within a day first, by expiry; then the newest
+    /// first), at most `limit`, without the rows in `in_flight`.
+    fn pending(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+        limit: u32,
+        in_flight: Vec<i64>,
+    ) -> LedgerFuture<'_, Vec<Pending>>;
+    /// When the next pending content of the tenant may be tried; `None` when there is none pending at all.
+    fn next_attempt_at(&self, tenant: TenantId) -> LedgerFuture<'_, Option<Timestamp>>;
+    /// An attempt failed; it is tried again at `next_attempt_at`.
+    fn content_failed(
+        &self,
+        tenant: TenantId,
+        row: i64,
+        message: String,
+        next_attempt_at: Timestamp,
+    ) -> LedgerFuture<'_, ()>;
+    /// Gives a content up, with the cause.
+    fn content_lost(&self, tenant: TenantId, row: i64, loss: Loss, now: Timestamp) -> LedgerFuture<'_, ()>;
+    /// The state of one content, or `None`; for tests and diagnosis.
+    fn content_state(
+        &self,
+        tenant: TenantId,
+        content_type: ContentType,
+        content_id: String,
+    ) -> LedgerFuture<'_, Option<ContentState>>;
+
+    /// The one transaction that makes records visible. Refused as a whole when the number is not the next one, or when a
+    /// content is not `listed` any more.
+    fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()>;
+    /// The tenant's visible segments.
+    fn segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<SegmentRow>>;
+    /// Every tenant that has visible segments, with them: for a query or a verification over all. Never on a timer.
+    fn all_segments(&self) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>>;
+    /// Puts `added` in the place of `removed` (a merge) under the next commit number; the removed ones stand as obsolete
+    /// until [`Ledger::obsolete_deleted`]. Refused as a whole when one of `removed` is not visible.
+    fn replace_segments(
+        &self,
+        tenant: TenantId,
+        number: CommitNumber,
+        removed: Vec<SegmentRow>,
+        added: Vec<SegmentRow>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()>;
+    /// Segments that a merge replaced and whose files may still be there, with the time since when.
+    fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>>;
+    /// The files of these obsolete segments are gone.
+    fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()>;
+    /// What the tenant has in quarantine, at most `limit`.
+    fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>>;
+
+    /// The coverage of one tenant, one row a content type it has a subscription, tile or content of.
+    fn coverage(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Coverage>>;
+    /// Folds away tiles and archived contents that expired before `before`, keeping their sums for coverage; at most
+    /// `limit` content rows, says how many were folded. Lost contents stay.
+    fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64>;
+}
