@@ -1,1 +1,11 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod identity;
+pub mod record_type;
+mod scan;
+pub mod split;
+pub mod view;
+
+pub use identity::{Identity, RecordId};
+pub use split::{Ended, Item, Limits, NotARecordReason, SplitError, Splitter, split_all};
+pub use view::View;

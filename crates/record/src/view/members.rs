@@ -1,0 +1,127 @@
+//! Walks over the members of one object and the elements of one array, and steps over what is nested in them.
+//!
+//! Never allocates, except for a member name with a backslash in it. Stops at the first place that is not JSON: what
+//! stands behind it is not seen by [`super`], and is still there in the record's bytes.
+
+use std::borrow::Cow;
+
+use super::values::unescape;
+use crate::scan::{Nest, quote_or_backslash};
+
+/// One member of an object, as written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'a> {
+    /// What stands between the name's quotes.
+    name: &'a [u8],
+    name_has_backslash: bool,
+    /// The value, without white space around it.
+    pub(super) value: &'a [u8],
+}
+
+impl<'a> Member<'a> {
+    /// The name, unescaped.
+    pub(super) fn name(&self) -> Cow<'a, [u8]> {
+        if !self.name_has_backslash {
+            return Cow::Borrowed(self.name);
+        }
+        match std::str::from_utf8(self.name) {
+            Ok(text) => Cow::Owned(unescape(text).into_bytes()),
+            Err(_) => Cow::Borrowed(self.name),
+        }
+    }
+}
+
+/// Whether the member has exactly this name.
+pub(super) fn is_named(member: &Member<'_>, wanted: &[u8]) -> bool {
+    *member.name() == *wanted
+}
+
+/// The members of an object in the order they are written, repeated names included.
+#[derive(Debug)]
+pub(super) struct Members<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Members<'a> {
+    /// The members of what starts with `{`; none of anything else.
+    pub(super) fn of(object: &'a [u8]) -> Self {
+        let start = skip_white_space(object, 0);
+        let at = if object.get(start) == Some(&b'{') { start + 1 } else { object.len() };
+        Self { bytes: object, at }
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = Member<'a>;
+
+    fn next(&mut self) -> Option<Member<'a>> {
+        let mut at = skip_white_space_and_commas(self.bytes, self.at);
+        if self.bytes.get(at) != Some(&b'"') {
+            return None;
+        }
+        let (end, name_has_backslash) = text_end(self.bytes, at + 1)?;
+        let name = &self.bytes[at + 1..end - 1];
+        at = skip_white_space(self.bytes, end);
+        if self.bytes.get(at) != Some(&b':') {
+            return None;
+        }
+        at = skip_white_space(self.bytes, at + 1);
+        let end = value_end(self.bytes, at)?;
+        self.at = end;
+        Some(Member { name, name_has_backslash, value: &self.bytes[at..end] })
+    }
+}
+
+/// The elements of what starts with `[`; none of anything else.
+pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = if array.first() == Some(&b'[') { 1 } else { array.len() };
+    std::iter::from_fn(move || {
+        let start = skip_white_space_and_commas(array, at);
+        at = value_end(array, start)?;
+        Some(&array[start..at])
+    })
+}
+
+/// The index just behind the value that starts at `start`; `None` when no value does, or it does not end.
+fn value_end(bytes: &[u8], start: usize) -> Option<usize> {
+    match bytes.get(start)? {
+        b'"' => Some(text_end(bytes, start + 1)?.0),
+        b'{' | b'[' => Some(start + 1 + Nest::opened().advance(&bytes[start + 1..])?),
+        _ => {
+            let rest = &bytes[start..];
+            let length = rest
+                .iter()
+                .position(|byte| matches!(byte, b',' | b'}' | b']' | b':' | b'"') || byte.is_ascii_whitespace())?;
+            (length > 0).then_some(start + length)
+        }
+    }
+}
+
+/// The index just behind the closing quote of the text that starts at `start`, and whether there is a backslash in it.
+fn text_end(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
+    let mut at = start;
+    let mut has_backslash = false;
+    loop {
+        let found = quote_or_backslash(bytes, at)?;
+        if bytes[found] == b'"' {
+            return Some((found + 1, has_backslash));
+        }
+        has_backslash = true;
+        at = found + 2;
+    }
+}
+
+fn skip_white_space(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(|byte| byte.is_ascii_whitespace()) {
+        at += 1;
+    }
+    at
+}
+
+fn skip_white_space_and_commas(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(|byte| *byte == b',' || byte.is_ascii_whitespace()) {
+        at += 1;
+    }
+    at
+}
