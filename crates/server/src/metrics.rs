@@ -1,0 +1,243 @@
+//! What is counted, in the Prometheus format; one registry per instance.
+//!
+//! Never has a label per tenant (ten thousand tenants would be ten thousand series each) and never a URL in one.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Which request of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Asking Entra for a token.
+    Token,
+    /// Listing subscriptions.
+    ListSubscriptions,
+    /// Starting one.
+    StartSubscription,
+    /// Stopping one.
+    StopSubscription,
+    /// One page of a listing of content.
+    ListContent,
+    /// One blob.
+    Blob,
+}
+
+impl Operation {
+    /// The word in labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::ListSubscriptions => "list_subscriptions",
+            Self::StartSubscription => "start_subscription",
+            Self::StopSubscription => "stop_subscription",
+            Self::ListContent => "list_content",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: &'static str,
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+/// Every number the collector counts.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    errors: Family<KindLabels, Counter>,
+    blobs: Counter,
+    lost: Counter,
+    records: Counter,
+    duplicates: Counter,
+    variants: Counter,
+    quarantined: Counter,
+    blob_bytes: Counter,
+    commits: Counter,
+    commit_seconds: Histogram,
+    merges: Counter,
+    tokens: Counter,
+    pending: Gauge,
+    tenants: Gauge,
+    tenants_with_problem: Gauge,
+    tenants_working: Gauge,
+    fetching: Gauge,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics(…)")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What one commit adds to the counters.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CommitCounts {
+    pub(crate) blobs: u64,
+    pub(crate) lost: u64,
+    pub(crate) records: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) variants: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Metrics {
+    /// A registry with every metric at zero.
+    pub fn new() -> Self {
+        // From a commit of one small segment to one that waits for a slow disk.
+        let buckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tenantry"),
+            requests: Family::default(),
+            errors: Family::default(),
+            blobs: Counter::default(),
+            lost: Counter::default(),
+            records: Counter::default(),
+            duplicates: Counter::default(),
+            variants: Counter::default(),
+            quarantined: Counter::default(),
+            blob_bytes: Counter::default(),
+            commits: Counter::default(),
+            commit_seconds: Histogram::new(buckets),
+            merges: Counter::default(),
+            tokens: Counter::default(),
+            pending: Gauge::default(),
+            tenants: Gauge::default(),
+            tenants_with_problem: Gauge::default(),
+            tenants_working: Gauge::default(),
+            fetching: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Requests answered, by operation and HTTP status", self.requests.clone());
+        registry.register("errors", "Failures by kind of what is done about them", self.errors.clone());
+        registry.register("blobs_archived", "Blobs whose records are in the archive", self.blobs.clone());
+        registry.register("contents_lost", "Contents given up, each with a cause in the coverage", self.lost.clone());
+        registry.register("records", "Records in the blobs archived", self.records.clone());
+        registry.register("duplicates", "Of those, repeats that were not stored again", self.duplicates.clone());
+        registry.register("variants", "Of those, other bodies of a known record id", self.variants.clone());
+        registry.register("quarantined", "Elements kept as delivered because they are no records", self.quarantined.clone());
+        registry.register_with_unit("blob", "Bytes of blobs archived, decompressed", Unit::Bytes, self.blob_bytes.clone());
+        registry.register("commits", "Commits", self.commits.clone());
+        registry.register_with_unit(
+            "commit_duration",
+            "From the end of a batch to its commit in the ledger",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        registry.register("merges", "Merges of small segments", self.merges.clone());
+        registry.register("tokens_issued", "Tokens received from Entra", self.tokens.clone());
+        registry.register("contents_pending", "Contents listed and not yet archived", self.pending.clone());
+        registry.register("tenants", "Tenants collected", self.tenants.clone());
+        registry.register("tenants_with_problem", "Of those, tenants with a problem", self.tenants_with_problem.clone());
+        registry.register("tenants_working", "Of those, tenants being worked on", self.tenants_working.clone());
+        registry.register("blobs_fetching", "Blobs being fetched", self.fetching.clone());
+    }
+
+    /// Everything, as text for a scraper.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// A request was answered with `status`, or not at all.
+    pub(crate) fn request(&self, operation: Operation, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.requests.get_or_create(&RequestLabels { operation: operation.as_str(), status }).inc();
+    }
+
+    /// Something failed; `kind` is one of a fixed set of words.
+    pub(crate) fn error(&self, kind: &'static str) {
+        self.errors.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    pub(crate) fn commit(&self, counts: &CommitCounts, took: Duration) {
+        self.commits.inc();
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.blobs.inc_by(counts.blobs);
+        self.lost.inc_by(counts.lost);
+        self.records.inc_by(counts.records);
+        self.duplicates.inc_by(counts.duplicates);
+        self.variants.inc_by(counts.variants);
+        self.quarantined.inc_by(counts.quarantined);
+        self.blob_bytes.inc_by(counts.bytes);
+    }
+
+    pub(crate) fn lost(&self) {
+        self.lost.inc();
+    }
+
+    pub(crate) fn merge(&self) {
+        self.merges.inc();
+    }
+
+    pub(crate) fn token(&self) {
+        self.tokens.inc();
+    }
+
+    pub(crate) fn fetching(&self, change: i64) {
+        self.fetching.inc_by(change);
+    }
+
+    pub(crate) fn tenants(&self, all: usize, working: usize, with_problem: usize, pending: u64) {
+        let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.tenants.set(signed(all));
+        self.tenants_working.set(signed(working));
+        self.tenants_with_problem.set(signed(with_problem));
+        self.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.request(Operation::Blob, Some(200));
+        metrics.request(Operation::Blob, Some(200));
+        metrics.request(Operation::Token, None);
+        metrics.commit(
+            &CommitCounts { blobs: 2, records: 30, duplicates: 4, bytes: 1000, ..CommitCounts::default() },
+            Duration::from_millis(20),
+        );
+        let text = metrics.encode();
+        for line in [
+            r#"tenantry_requests_total{operation="blob",status="200"} 2"#,
+            r#"tenantry_requests_total{operation="token",status="none"} 1"#,
+            "tenantry_records_total 30",
+            "tenantry_duplicates_total 4",
+            "tenantry_blob_bytes_total 1000",
+            "tenantry_commit_duration_seconds_count 1",
+            "tenantry_contents_lost_total 0",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What the collector runs on: validated values, no options left, no text to read.
+//!
+//! Never reads a file or a variable: the program's configuration does, and hands this over whole.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::cloud::Cloud;
+use protocol::ids::{ClientId, ContentType, PublisherId};
+use protocol::secret::ClientSecret;
+
+use crate::credential::CertificateCredential;
+
+/// Everything the collector is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the lock file lives, and the embedded ledger and archive unless they are set otherwise.
+    pub data_dir: PathBuf,
+    /// The app registration.
+    pub app: AppSettings,
+    /// Whose login authority and Activity API are asked.
+    pub cloud: Cloud,
+    /// What is collected, and how fast.
+    pub collect: CollectSettings,
+    /// How much may be under way at one time.
+    pub limits: Limits,
+}
+
+/// The app registration the tenants have consented to.
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    /// The application (client) id.
+    pub client_id: ClientId,
+    /// Sent as `PublisherIdentifier` on every request (activity-api.md §1).
+    pub publisher_id: PublisherId,
+    /// Several side by side are a rollover: the first that is not refused is used. At least one.
+    pub credentials: Vec<Credential>,
+    /// Which of Entra's two token endpoints is asked.
+    pub token_endpoint: TokenEndpoint,
+}
+
+/// What proves that we are the app.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A client secret's value (entra.md §5.1).
+    Secret(ClientSecret),
+    /// A private key and its certificate (entra.md §5.2).
+    Certificate(CertificateCredential),
+}
+
+/// Entra's two token endpoints; the API's tokens are the same from both (entra.md §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenEndpoint {
+    /// `/oauth2/token` with `resource=`.
+    V1,
+    /// `/oauth2/v2.0/token` with `scope=`.
+    V2,
+}
+
+/// What is collected, and how fast.
+#[derive(Debug, Clone)]
+pub struct CollectSettings {
+    /// Subscribed to and collected, in this order of preference. At least one.
+    pub content_types: Vec<ContentType>,
+    /// How often the open tile of each content type is listed. 1 s to 1 h.
+    pub poll_interval: Duration,
+    /// The longest time that fetched records wait for their commit. 100 ms to 10 min.
+    pub commit_interval: Duration,
+    /// The request budget of one tenant, all operations together. The API's documented baseline is 2,000
+    /// (activity-api.md §7).
+    pub requests_per_minute: u32,
+}
+
+/// How much may be under way at one time, over all tenants unless said otherwise.
+///
+/// Memory follows from these and not from the number of tenants or the size of blobs.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Tenants with an activation (and so an open commit) under way. Each may hold an unfinished batch in memory.
+    pub tenants_at_once: usize,
+    /// Blobs being fetched.
+    pub fetches: usize,
+    /// Blobs of one tenant being fetched; Microsoft's advice is a modest 8 to 16 (activity-api.md §7).
+    pub fetches_per_tenant: usize,
+    /// Bytes that have left the network and are not yet in a commit writer.
+    pub bytes_in_flight: usize,
+    /// Token requests under way. Entra throttles the token endpoint (entra.md §5.5).
+    pub token_requests: usize,
+    /// Raw bytes of records after which a batch is committed without waiting for the interval.
+    pub commit_bytes: u64,
+    /// Contents after which a batch is committed without waiting for the interval.
+    pub commit_contents: usize,
+    /// The largest single record; a longer one goes to quarantine.
+    pub record_bytes: usize,
+    /// The largest blob, after decompression, that is read at all; beyond it something is wrong with the other side.
+    pub blob_bytes: u64,
+    /// The longest time one attempt at one blob may take.
+    pub blob_time: Duration,
+    /// The largest body of any other answer.
+    pub answer_bytes: usize,
+    /// Pages of one listing.
+    pub pages_per_listing: u32,
+    /// Attempts that `collect --once` makes at one content, and at one listing, before it reports it instead.
+    pub attempts_in_one_run: u32,
+    /// How long `collect --once` waits for the next attempt of what failed, from one success to the next.
+    pub longest_wait_in_one_run: Duration,
+    /// How long a merged segment's file stays for readers that may still have it open.
+    pub obsolete_grace: Duration,
+    /// How often the ledger is asked which tenants have changed.
+    pub tenants_interval: Duration,
+    /// How long a stop waits for what is under way before it is dropped; dropped work is fetched again.
+    pub stop_grace: Duration,
+}
+
+impl Default for Limits {
+    /// What one small machine bears: under 300 MiB with blobs of 100 MiB, and thousands of tenants.
+    fn default() -> Self {
+        Self {
+            tenants_at_once: 8,
+            fetches: 32,
+            fetches_per_tenant: 8,
+            bytes_in_flight: 24 << 20,
+            token_requests: 8,
+            commit_bytes: 64 << 20,
+            commit_contents: 2000,
+            record_bytes: 16 << 20,
+            blob_bytes: 4 << 30,
+            blob_time: Duration::from_secs(30 * 60),
+            answer_bytes: 16 << 20,
+            pages_per_listing: 10_000,
+            attempts_in_one_run: 8,
+            longest_wait_in_one_run: Duration::from_secs(10 * 60),
+            obsolete_grace: Duration::from_secs(10 * 60),
+            tenants_interval: Duration::from_secs(2),
+            stop_grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Where the console listens: private, loopback unless told otherwise.
+#[derive(Debug, Clone)]
+pub struct ConsoleSettings {
+    /// The address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
