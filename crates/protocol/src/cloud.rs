@@ -122,6 +122,14 @@ pub enum UrlRefused {
         /// The tenant whose token was to be sent.
         tenant: TenantId,
     },
+    /// The token was issued for another cloud's resource than the one the request goes to.
+    #[error("the token was issued for {issued_for} and not for {expected}")]
+    ForeignToken {
+        /// The resource it was issued for.
+        issued_for: String,
+        /// The configured cloud's resource.
+        expected: String,
+    },
 }
 
 impl Cloud {

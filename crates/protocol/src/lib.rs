@@ -1,6 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+pub mod activity;
 pub mod cloud;
+pub mod entra;
+pub mod error;
 pub mod ids;
+pub mod request;
+pub mod response;
 pub mod secret;
 pub mod time;
+pub mod token;
+
+mod redact;
+mod text;

@@ -43,6 +43,24 @@ secret!(
     ClientAssertion
 );
 
+secret!(
+    /// The shared secret that Microsoft echoes in `Webhook-AuthID`: the only proof that a notification is genuine.
+    WebhookAuthId
+);
+
+impl WebhookAuthId {
+    /// Whether `given` is this secret, in a time that depends on its length only.
+    pub fn matches(&self, given: &[u8]) -> bool {
+        let expected = self.expose().as_bytes();
+        let mut difference = u8::from(expected.len() != given.len());
+        for (position, byte) in given.iter().enumerate() {
+            let against = expected.get(position).or(expected.first()).copied().unwrap_or_default();
+            difference |= std::hint::black_box(byte ^ against);
+        }
+        std::hint::black_box(difference) == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +70,15 @@ mod tests {
         let token = AccessToken::new("eyJ0eXAi\n");
         assert_eq!(format!("{token:?}"), "AccessToken(redacted)");
         assert_eq!(token.expose(), "eyJ0eXAi");
+    }
+
+    #[test]
+    fn a_webhooks_auth_id_matches_itself_and_nothing_else() {
+        let auth_id = WebhookAuthId::new("o365-activity-0001");
+        assert!(auth_id.matches(b"o365-activity-0001"));
+        for other in ["", "o", "o365-activity-0002", "o365-activity-000", "o365-activity-00011"] {
+            assert!(!auth_id.matches(other.as_bytes()), "{other}");
+        }
+        assert!(!WebhookAuthId::new("").matches(b"x"));
     }
 }
