@@ -87,6 +87,8 @@ pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn value_end(bytes: &[u8], start: usize) -> Option<usize> {
     match bytes.get(start)? {
         b'"' => Some(text_end(bytes, start + 1)?.0),
+        // Empty lists are frequent, and a whole block looked at for one is not free.
+        b'[' if bytes.get(start + 1) == Some(&b']') => Some(start + 2),
         b'{' | b'[' => Some(start + 1 + Nest::opened().advance(&bytes[start + 1..])?),
         _ => {
             let rest = &bytes[start..];

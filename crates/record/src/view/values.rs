@@ -14,10 +14,9 @@ pub(super) fn text(value: &[u8]) -> Option<Cow<'_, str>> {
     match value {
         [b'"', inside @ .., b'"'] => {
             let inside = std::str::from_utf8(inside).ok()?;
-            Some(if memchr::memchr(b'\\', inside.as_bytes()).is_some() {
-                Cow::Owned(unescape(inside))
-            } else {
-                Cow::Borrowed(inside)
+            Some(match memchr::memchr(b'\\', inside.as_bytes()) {
+                Some(_) => Cow::Owned(unescape(inside)),
+                None => Cow::Borrowed(inside),
             })
         }
         b"true" | b"false" | [b'-' | b'0'..=b'9', ..] => std::str::from_utf8(value).ok().map(Cow::Borrowed),

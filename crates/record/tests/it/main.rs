@@ -1,0 +1,38 @@
+//! The record crate seen from outside: hand-made blobs, random ones, and recorded records when they are at hand.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the finding, and a skip is told")]
+
+mod properties;
+mod recorded;
+mod split;
+mod traps;
+
+use bytes::Bytes;
+use record::{Ended, Item, Limits, SplitError, Splitter};
+
+/// Splits a blob that arrives in pieces which end at `cuts` (taken modulo its length, in any order).
+pub(crate) fn split_in_chunks(
+    blob: &Bytes,
+    cuts: &[usize],
+    limits: Limits,
+) -> (Vec<Item>, Result<Ended, SplitError>, Vec<u8>) {
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (blob.len() + 1)).chain([0, blob.len()]).collect();
+    cuts.sort_unstable();
+    let mut splitter = Splitter::new(limits);
+    let mut items = Vec::new();
+    for cut in cuts.windows(2) {
+        splitter.push(blob.slice(cut[0]..cut[1]));
+        loop {
+            match splitter.next_item() {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(error) => {
+                    assert_eq!(splitter.next_item(), Err(error.clone()), "an error is said again");
+                    assert_eq!(splitter.finish(), Err(error.clone()));
+                    return (items, Err(error), Vec::new());
+                }
+            }
+        }
+    }
+    let remainder = splitter.remainder().to_vec();
+    (items, splitter.finish(), remainder)
+}
