@@ -41,7 +41,8 @@ pub struct Tenant {
     pub last_commit: CommitNumber,
     /// What stands in the way of the whole tenant, if anything does.
     pub problem: Option<Problem>,
-    /// Grows with each change of any tenant row: a reader that remembers the greatest one it saw finds what changed since.
+    /// Grows with each change of what an operator sets or is told (added, label, state, problem) in any tenant row: a
+    /// reader that remembers the greatest one it saw finds what changed since. A commit alone does not move it.
     pub revision: u64,
 }
 
@@ -76,7 +77,8 @@ pub struct Subscription {
 /// One tile: a fixed span of UTC time of one (tenant, content type), half-open `[start, until)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
-    /// Inclusive, on the grid; every listing of this tile asks with this same start.
+    /// Inclusive; every listing of this tile asks with this same start. On the grid, except in a tile that was cut
+    /// because its beginning was out of the feed's reach when it was first listed, or that fills up to a new grid.
     pub start: Timestamp,
     /// Exclusive, on the grid.
     pub until: Timestamp,
@@ -240,9 +242,12 @@ pub struct Coverage {
     pub content_type: ContentType,
     /// Where collection began.
     pub from: Timestamp,
-    /// Everything the feed listed with a creation time in `[from, complete_through)` is archived or named as lost; the
-    /// last listing that proves it was made after that time had passed. `None`: nothing is proven yet.
+    /// Everything the feed listed with a creation time in `[from, complete_through)` is archived or named as lost, and
+    /// every span of it that no listing covered is named in `gaps`; the last listing that proves it was made after that
+    /// time had passed. `None`: nothing is proven yet.
     pub complete_through: Option<Timestamp>,
+    /// Spans after `from` that were never listed and can not be any more, oldest first, at most [`Coverage::GAPS_MAX`].
+    pub gaps: Vec<Gap>,
     /// Contents archived.
     pub archived: u64,
     /// Contents waiting for their first or next attempt.
@@ -263,6 +268,26 @@ pub struct Coverage {
     pub quarantined: u64,
     /// What stands in the way, of the tenant or of the type.
     pub problem: Option<Problem>,
+}
+
+/// A half-open span `[start, until)` that was never listed while the feed still would have answered for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Gap {
+    /// Inclusive.
+    pub start: Timestamp,
+    /// Exclusive.
+    pub until: Timestamp,
+}
+
+/// A content that was given up, as the coverage report names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostContent {
+    /// What was listed.
+    pub content: Listed,
+    /// Why it could not be had.
+    pub loss: Loss,
+    /// When it was given up.
+    pub lost_at: Timestamp,
 }
 
 /// A span with a seed's worth of spread, for schedules that must not beat in step.
@@ -294,7 +319,15 @@ impl fmt::Display for CommitNumber {
     }
 }
 
+impl Coverage {
+    /// The most gaps one coverage row names (the newest): a year of daily outages, and no unbounded report after a decade.
+    pub const GAPS_MAX: u32 = 400;
+}
+
 impl LossKind {
+    /// Every kind, in the order reports show them.
+    pub const ALL: [LossKind; 4] = [Self::Expired, Self::Missing, Self::Unreadable, Self::RefusedUrl];
+
     /// The word the ledger and the reports use.
     pub fn as_str(self) -> &'static str {
         match self {

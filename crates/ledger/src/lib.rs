@@ -4,13 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, Pending, Problem, QuarantineRow, SegmentRow,
-    Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
+    SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod error;
+pub mod sqlite;
 
 pub use error::LedgerError;
 
@@ -21,7 +24,8 @@ pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError
 ///
 /// No method reads all tenants' contents or all content rows; what runs on a timer is indexed by tenant.
 pub trait Ledger: Send + Sync {
-    /// Adds a tenant, or says that it was there: `false`. One that had been removed becomes active again, keeping its history.
+    /// Adds a tenant, or says that it was there: `false`. One that had been removed becomes active again (`true`),
+    /// keeping its history and its `collect_from`, and its label when the new one is empty.
     fn add_tenant(
         &self,
         id: TenantId,
@@ -35,7 +39,8 @@ pub trait Ledger: Send + Sync {
     fn tenants_since(&self, revision: u64) -> LedgerFuture<'_, (u64, Vec<Tenant>)>;
     /// Pauses, resumes, removes; `false` when the tenant is unknown.
     fn set_tenant_state(&self, id: TenantId, state: TenantState) -> LedgerFuture<'_, bool>;
-    /// Forgets everything about a removed tenant (its files are the archive's to delete first).
+    /// Forgets everything about a removed tenant (its files are the archive's to delete first). Refused when it is
+    /// active or paused.
     fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()>;
     /// Notes (or clears) what stands in the way of a tenant, or of one of its content types.
     fn set_problem(
@@ -47,7 +52,7 @@ pub trait Ledger: Send + Sync {
 
     /// The tenant's subscriptions as last seen.
     fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>>;
-    /// Writes what a listing of subscriptions said: types it does not name become `enabled: Some(false)`.
+    /// Writes what a listing of subscriptions said: known types it does not name become `enabled: Some(false)`.
     fn subscriptions_listed(
         &self,
         tenant: TenantId,
@@ -60,14 +65,18 @@ pub trait Ledger: Send + Sync {
     /// The tiles that may still be listed (not yet folded away), by start.
     fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>>;
     /// Writes content rows that are not there yet (one page of a listing, or a notification); says how many were new.
-    /// Content that is already known, in whatever state, is left as it is, except that a lost one is listed again when
-    /// its loss was `missing`.
+    /// Content that is already known, in whatever state, is left as it is and does not count as new. One exception: what
+    /// was lost waits again when it is still listed before it expires and there is reason for hope, that is when its
+    /// loss was `missing`, or was `refused_url` and now comes with another URL (a forged notification must not be able
+    /// to spoil a content for good).
     fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64>;
-    /// Writes the tile after all pages of one listing are in (inserting it when new).
+    /// Writes the tile after all pages of one listing are in (inserting it when new). Refused when it is empty, claims
+    /// more than it spans, or overlaps another tile.
     fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()>;
 
-    /// Contents that may be fetched at `now`: by urgency (those expiring within a day first, by expiry; then the newest
-    /// first), at most `limit`, without the rows in `in_flight`.
+    /// Contents that may be fetched at `now`: by urgency (those expiring within a day first, by expiry; then the newest,
+    /// which expire last, first), at most `limit`, without the rows in `in_flight`. What has expired by our clock is
+    /// among the urgent: only the feed's answer says that it is gone.
     fn pending(
         &self,
         tenant: TenantId,
@@ -75,7 +84,7 @@ pub trait Ledger: Send + Sync {
         limit: u32,
         in_flight: Vec<i64>,
     ) -> LedgerFuture<'_, Vec<Pending>>;
-    /// When the next pending content of the tenant may be tried; `None` when there is none pending at all.
+    /// When the next pending content of the tenant may be tried (those in flight included); `None` when none is pending.
     fn next_attempt_at(&self, tenant: TenantId) -> LedgerFuture<'_, Option<Timestamp>>;
     /// An attempt failed; it is tried again at `next_attempt_at`.
     fn content_failed(
@@ -95,8 +104,8 @@ pub trait Ledger: Send + Sync {
         content_id: String,
     ) -> LedgerFuture<'_, Option<ContentState>>;
 
-    /// The one transaction that makes records visible. Refused as a whole when the number is not the next one, or when a
-    /// content is not `listed` any more.
+    /// The one transaction that makes records visible. Refused as a whole when the number is not the next one, when a
+    /// content is not `listed` any more, or when a segment does not carry this commit's number or is named twice.
     fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()>;
     /// The tenant's visible segments.
     fn segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<SegmentRow>>;
@@ -116,12 +125,15 @@ pub trait Ledger: Send + Sync {
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>>;
     /// The files of these obsolete segments are gone.
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()>;
-    /// What the tenant has in quarantine, at most `limit`.
+    /// What the tenant has in quarantine, by path, at most `limit`.
     fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>>;
+    /// What was given up, the latest first, at most `limit`.
+    fn losses(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<LostContent>>;
 
     /// The coverage of one tenant, one row a content type it has a subscription, tile or content of.
     fn coverage(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Coverage>>;
     /// Folds away tiles and archived contents that expired before `before`, keeping their sums for coverage; at most
-    /// `limit` content rows, says how many were folded. Lost contents stay.
+    /// `limit` content rows, says how many were folded. Lost contents stay. What was never listed and has expired before
+    /// `before` is written down as a gap (`engine::coverage`), so this must run now and then for every active tenant.
     fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64>;
 }

@@ -1,0 +1,227 @@
+//! Commits and segments: the transactions that make records visible or merge their files.
+
+use engine::model::{Commit, CommitNumber, QuarantineRow, SegmentRow};
+use protocol::ids::TenantId;
+use protocol::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::contents;
+use super::fault::Done;
+use super::rows::{count, counted, ensure_feed, message, ms, parsed, sql, tenant_id, tenant_number, time};
+use crate::LedgerError;
+
+const SEGMENT: &str = "date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest";
+
+pub(super) fn commit(connection: &Connection, commit: &Commit) -> Done<()> {
+    let tenant = take_number(connection, commit.tenant, commit.number, commit.at)?;
+    for content in &commit.contents {
+        let (feed, _) = contents::settle(connection, commit.tenant, tenant, content.row)?;
+        sql(connection, "UPDATE content SET state = 1 WHERE content = ?1")?.execute([content.row])?;
+        sql(
+            connection,
+            "UPDATE feed SET archived = archived + 1, records = records + ?2, duplicates = duplicates + ?3,
+             variants = variants + ?4 WHERE feed = ?1",
+        )?
+        .execute(params![feed, count(content.records), count(content.duplicates), count(content.variants)])?;
+    }
+    for (row, loss) in &commit.lost {
+        contents::lost(connection, commit.tenant, *row, loss, commit.at)?;
+    }
+    for segment in &commit.segments {
+        add_segment(connection, commit.tenant, tenant, commit.number, segment)?;
+    }
+    for row in &commit.quarantined {
+        quarantine(connection, tenant, row, commit.at)?;
+    }
+    Ok(())
+}
+
+/// Checks that `number` is the tenant's next one, and makes it the last. Returns the tenant's own number.
+fn take_number(connection: &Connection, id: TenantId, number: CommitNumber, at: Timestamp) -> Done<i64> {
+    let tenant = tenant_number(connection, id)?;
+    let last = sql(connection, "SELECT last_commit FROM tenant WHERE tenant = ?1")?
+        .query_row([tenant], |row| counted(row, 0))?;
+    let expected = CommitNumber(last.saturating_add(1));
+    if number != expected {
+        return Err(LedgerError::CommitOutOfOrder { tenant: id, given: number, expected }.into());
+    }
+    sql(connection, "UPDATE tenant SET last_commit = ?2, last_commit_at = ?3 WHERE tenant = ?1")?
+        .execute(params![tenant, count(number.0), ms(at)])?;
+    Ok(tenant)
+}
+
+fn add_segment(
+    connection: &Connection,
+    id: TenantId,
+    tenant: i64,
+    number: CommitNumber,
+    segment: &SegmentRow,
+) -> Done<()> {
+    let refused = |problem| LedgerError::SegmentRefused { tenant: id, segment: name(segment), problem };
+    if segment.commit != number {
+        return Err(refused("its name carries another commit's number").into());
+    }
+    let added = sql(
+        connection,
+        "INSERT INTO segment (tenant, date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (tenant, date, number, part) DO NOTHING",
+    )?
+    .execute(params![
+        tenant,
+        segment.date,
+        count(number.0),
+        segment.part,
+        count(segment.rows),
+        count(segment.bytes),
+        segment.second_min,
+        segment.second_max,
+        count(segment.untimed_rows),
+        segment.digest,
+    ])?;
+    if added == 0 {
+        return Err(refused("it is named twice").into());
+    }
+    Ok(())
+}
+
+fn quarantine(connection: &Connection, tenant: i64, row: &QuarantineRow, at: Timestamp) -> Done<()> {
+    let feed = ensure_feed(connection, tenant, &row.content_type, at)?;
+    // A path names its bytes: putting the same into quarantine again, after a fetch that broke off, adds nothing.
+    let added = sql(
+        connection,
+        "INSERT INTO quarantine (tenant, path, feed, id, bytes, digest, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (tenant, path) DO NOTHING",
+    )?
+    .execute(params![
+        tenant,
+        row.path,
+        feed,
+        row.content_id.as_str(),
+        count(row.bytes),
+        row.digest,
+        message(&row.reason)
+    ])?;
+    sql(connection, "UPDATE feed SET quarantined = quarantined + ?2 WHERE feed = ?1")?
+        .execute(params![feed, count(u64::try_from(added).unwrap_or(0))])?;
+    Ok(())
+}
+
+pub(super) fn quarantined(connection: &Connection, id: TenantId, limit: u32) -> Done<Vec<QuarantineRow>> {
+    let tenant = tenant_number(connection, id)?;
+    let mut statement = sql(
+        connection,
+        "SELECT t.name, q.id, q.path, q.bytes, q.digest, q.reason FROM quarantine AS q
+         CROSS JOIN feed AS f USING (feed) CROSS JOIN content_type AS t USING (type)
+         WHERE q.tenant = ?1 ORDER BY q.path LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![tenant, limit], |row| {
+        Ok(QuarantineRow {
+            content_type: parsed(row, 0)?,
+            content_id: parsed(row, 1)?,
+            path: row.get(2)?,
+            bytes: counted(row, 3)?,
+            digest: row.get(4)?,
+            reason: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn segments(connection: &Connection, id: TenantId) -> Done<Vec<SegmentRow>> {
+    let tenant = tenant_number(connection, id)?;
+    let text = format!(
+        "SELECT {SEGMENT} FROM segment WHERE tenant = ?1 AND obsolete_since IS NULL ORDER BY date, number, part"
+    );
+    let mut statement = sql(connection, &text)?;
+    let segments = statement.query_map([tenant], |row| segment_row(row, 0))?.collect::<Result<_, _>>()?;
+    Ok(segments)
+}
+
+pub(super) fn all_segments(connection: &Connection) -> Done<Vec<(TenantId, Vec<SegmentRow>)>> {
+    let text = format!(
+        "SELECT id, {SEGMENT} FROM tenant CROSS JOIN segment USING (tenant)
+         WHERE obsolete_since IS NULL ORDER BY tenant, date, number, part"
+    );
+    let mut statement = sql(connection, &text)?;
+    let mut rows = statement.query([])?;
+    let mut all: Vec<(TenantId, Vec<SegmentRow>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = tenant_id(row, 0)?;
+        let segment = segment_row(row, 1)?;
+        match all.last_mut() {
+            Some((tenant, segments)) if *tenant == id => segments.push(segment),
+            _ => all.push((id, vec![segment])),
+        }
+    }
+    Ok(all)
+}
+
+pub(super) fn replace_segments(
+    connection: &Connection,
+    id: TenantId,
+    number: CommitNumber,
+    removed: &[SegmentRow],
+    added: &[SegmentRow],
+    now: Timestamp,
+) -> Done<()> {
+    let tenant = take_number(connection, id, number, now)?;
+    for segment in removed {
+        let hidden = sql(
+            connection,
+            "UPDATE segment SET obsolete_since = ?5
+             WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NULL",
+        )?
+        .execute(params![tenant, segment.date, count(segment.commit.0), segment.part, ms(now)])?;
+        if hidden == 0 {
+            return Err(LedgerError::SegmentNotVisible { tenant: id, segment: name(segment) }.into());
+        }
+    }
+    for segment in added {
+        add_segment(connection, id, tenant, number, segment)?;
+    }
+    Ok(())
+}
+
+pub(super) fn obsolete(connection: &Connection, id: TenantId) -> Done<Vec<(SegmentRow, Timestamp)>> {
+    let tenant = tenant_number(connection, id)?;
+    let text = format!(
+        "SELECT {SEGMENT}, obsolete_since FROM segment WHERE tenant = ?1 AND obsolete_since IS NOT NULL
+         ORDER BY obsolete_since, date, number, part"
+    );
+    let mut statement = sql(connection, &text)?;
+    let segments = statement.query_map([tenant], |row| Ok((segment_row(row, 0)?, time(row, 9)?)))?;
+    Ok(segments.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn obsolete_deleted(connection: &Connection, id: TenantId, segments: &[SegmentRow]) -> Done<()> {
+    let tenant = tenant_number(connection, id)?;
+    for segment in segments {
+        // A visible one is never forgotten, whatever the caller believes.
+        sql(
+            connection,
+            "DELETE FROM segment
+             WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NOT NULL",
+        )?
+        .execute(params![tenant, segment.date, count(segment.commit.0), segment.part])?;
+    }
+    Ok(())
+}
+
+/// Nine columns from `first` on.
+fn segment_row(row: &Row<'_>, first: usize) -> rusqlite::Result<SegmentRow> {
+    Ok(SegmentRow {
+        date: row.get(first)?,
+        commit: CommitNumber(counted(row, first + 1)?),
+        part: row.get(first + 2)?,
+        rows: counted(row, first + 3)?,
+        bytes: counted(row, first + 4)?,
+        second_min: row.get(first + 5)?,
+        second_max: row.get(first + 6)?,
+        untimed_rows: counted(row, first + 7)?,
+        digest: row.get(first + 8)?,
+    })
+}
+
+fn name(segment: &SegmentRow) -> String {
+    format!("{}/{}-{}", segment.date, segment.commit, segment.part)
+}

@@ -1,0 +1,267 @@
+//! Contents on their way: listed, tried, given up. What becomes of the rest is a commit's business.
+
+use std::collections::HashSet;
+
+use chrono::TimeDelta;
+use engine::model::{ContentState, Listed, Loss, LossKind, LostContent, Pending};
+use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::fault::{Done, Fault};
+use super::rows::{
+    CONTENT_STATES, content_key, ensure_feed, feed_number, known, loss_kind, message, ms, parsed, sql, tenant_number,
+    time,
+};
+use crate::LedgerError;
+
+/// Contents that expire within this span come before all others.
+const URGENT: TimeDelta = TimeDelta::days(1);
+
+pub(super) fn listed(connection: &Connection, id: TenantId, contents: &[Listed], now: Timestamp) -> Done<u64> {
+    let tenant = tenant_number(connection, id)?;
+    let mut new = 0;
+    let mut feed: Option<(&ContentType, i64)> = None;
+    for content in contents {
+        let number = match feed {
+            Some((content_type, number)) if *content_type == content.content_type => number,
+            _ => ensure_feed(connection, tenant, &content.content_type, now)?,
+        };
+        feed = Some((&content.content_type, number));
+        new += u64::from(list(connection, tenant, number, content, now)?);
+    }
+    Ok(new)
+}
+
+/// Whether the content was new.
+fn list(connection: &Connection, tenant: i64, feed: i64, content: &Listed, now: Timestamp) -> Done<bool> {
+    let key = content_key(content.content_id.as_str());
+    let row = sql(
+        connection,
+        "INSERT INTO content (feed, key, id, state, created, expires) VALUES (?1, ?2, ?3, 0, ?4, ?5)
+         ON CONFLICT (feed, key) DO NOTHING RETURNING content",
+    )?
+    .query_row(
+        params![feed, key, content.content_id.as_str(), ms(content.created), ms(content.expires)],
+        |row| row.get::<_, i64>(0),
+    )
+    .optional()?;
+    match row {
+        Some(row) => await_attempt(connection, tenant, feed, row, content, now).map(|()| true),
+        None => revive(connection, tenant, feed, &key, content, now).map(|()| false),
+    }
+}
+
+/// Lets a lost content wait again when there is reason for hope.
+fn revive(
+    connection: &Connection,
+    tenant: i64,
+    feed: i64,
+    key: &[u8; 16],
+    content: &Listed,
+    now: Timestamp,
+) -> Done<()> {
+    let lost = sql(
+        connection,
+        "SELECT content, kind, uri FROM content CROSS JOIN loss USING (content)
+         WHERE feed = ?1 AND key = ?2 AND expires > ?3",
+    )?
+    .query_row(params![feed, key, ms(now)], |row| {
+        let kind = known(row, 1, &LossKind::ALL)?;
+        Ok((row.get::<_, i64>(0)?, kind, row.get_ref(2)?.as_str()? != content.content_uri.as_str()))
+    })
+    .optional()?;
+    let Some((row, kind, other_url)) = lost else { return Ok(()) };
+    let hope = match kind {
+        LossKind::Missing => true,
+        LossKind::RefusedUrl => other_url,
+        LossKind::Expired | LossKind::Unreadable => false,
+    };
+    if !hope {
+        return Ok(());
+    }
+    sql(connection, "DELETE FROM loss WHERE content = ?1")?.execute([row])?;
+    sql(connection, "UPDATE content SET state = 0 WHERE content = ?1")?.execute([row])?;
+    count_loss(connection, feed, kind, -1)?;
+    await_attempt(connection, tenant, feed, row, content, now)
+}
+
+fn await_attempt(
+    connection: &Connection,
+    tenant: i64,
+    feed: i64,
+    row: i64,
+    content: &Listed,
+    now: Timestamp,
+) -> Done<()> {
+    sql(
+        connection,
+        "INSERT INTO pending (content, tenant, feed, uri, created, expires, seen_at, attempts, next_attempt_at)
+         SELECT content, ?2, feed, ?3, created, expires, ?4, 0, ?4 FROM content WHERE content = ?1",
+    )?
+    .execute(params![row, tenant, content.content_uri.as_str(), ms(now)])?;
+    sql(connection, "UPDATE feed SET pending = pending + 1 WHERE feed = ?1")?.execute([feed])?;
+    Ok(())
+}
+
+pub(super) fn pending(
+    connection: &Connection,
+    id: TenantId,
+    now: Timestamp,
+    limit: u32,
+    in_flight: &[i64],
+) -> Done<Vec<Pending>> {
+    const COLUMNS: &str = "SELECT p.content, t.name, c.id, p.uri, p.created, p.expires, p.seen_at, p.attempts,
+            p.next_attempt_at
+         FROM pending AS p CROSS JOIN content AS c USING (content) CROSS JOIN feed AS f ON f.feed = p.feed
+         CROSS JOIN content_type AS t USING (type)";
+    let tenant = tenant_number(connection, id)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let in_flight: HashSet<i64> = in_flight.iter().copied().collect();
+    let soon = ms(now + URGENT);
+    let mut found = Vec::new();
+    let orders = [
+        "WHERE p.tenant = ?1 AND p.expires <= ?2 AND p.next_attempt_at <= ?3 ORDER BY p.expires, p.content",
+        "WHERE p.tenant = ?1 AND p.expires > ?2 AND p.next_attempt_at <= ?3 ORDER BY p.expires DESC, p.content DESC",
+    ];
+    for order in orders {
+        let mut statement = sql(connection, &format!("{COLUMNS} {order}"))?;
+        let mut rows = statement.query(params![tenant, soon, ms(now)])?;
+        // Stops reading as soon as there are enough: what waits behind them costs nothing.
+        while found.len() < limit {
+            let Some(row) = rows.next()? else { break };
+            if !in_flight.contains(&row.get(0)?) {
+                found.push(pending_row(row)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn next_attempt_at(connection: &Connection, id: TenantId) -> Done<Option<Timestamp>> {
+    let tenant = tenant_number(connection, id)?;
+    let next = sql(
+        connection,
+        "SELECT next_attempt_at FROM pending WHERE tenant = ?1 ORDER BY next_attempt_at LIMIT 1",
+    )?
+    .query_row([tenant], |row| time(row, 0))
+    .optional()?;
+    Ok(next)
+}
+
+pub(super) fn failed(
+    connection: &Connection,
+    id: TenantId,
+    row: i64,
+    text: &str,
+    next_attempt_at: Timestamp,
+) -> Done<()> {
+    let tenant = tenant_number(connection, id)?;
+    let (feed, attempts) = sql(connection, "SELECT feed, attempts FROM pending WHERE content = ?1 AND tenant = ?2")?
+        .query_row(params![row, tenant], |found| Ok((found.get::<_, i64>(0)?, found.get::<_, i64>(1)?)))
+        .optional()?
+        .ok_or(LedgerError::NotListed { tenant: id, row })?;
+    let number: i64 = sql(
+        connection,
+        "UPDATE feed SET failures = failures + 1, failing = failing + ?2 WHERE feed = ?1 RETURNING failures",
+    )?
+    .query_row(params![feed, i64::from(attempts == 0)], |row| row.get(0))?;
+    sql(
+        connection,
+        "UPDATE pending SET attempts = attempts + 1, failure = ?2, failure_number = ?3, next_attempt_at = ?4
+         WHERE content = ?1",
+    )?
+    .execute(params![row, message(text), number, ms(next_attempt_at)])?;
+    Ok(())
+}
+
+pub(super) fn lost(connection: &Connection, id: TenantId, row: i64, loss: &Loss, now: Timestamp) -> Done<()> {
+    let tenant = tenant_number(connection, id)?;
+    let (feed, uri) = settle(connection, id, tenant, row)?;
+    sql(connection, "UPDATE content SET state = 2 WHERE content = ?1")?.execute([row])?;
+    sql(
+        connection,
+        "INSERT INTO loss (content, tenant, kind, message, uri, lost_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![row, tenant, loss_kind(loss.kind), message(&loss.message), uri, ms(now)])?;
+    count_loss(connection, feed, loss.kind, 1)
+}
+
+/// Ends the waiting of a content, however it ends; returns its feed and URL.
+pub(super) fn settle(connection: &Connection, id: TenantId, tenant: i64, row: i64) -> Done<(i64, String)> {
+    let (feed, uri, attempts) = sql(
+        connection,
+        "DELETE FROM pending WHERE content = ?1 AND tenant = ?2 RETURNING feed, uri, attempts",
+    )?
+    .query_row(params![row, tenant], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?)))
+    .optional()?
+    .ok_or(LedgerError::NotListed { tenant: id, row })?;
+    sql(connection, "UPDATE feed SET pending = pending - 1, failing = failing - ?2 WHERE feed = ?1")?
+        .execute(params![feed, i64::from(attempts > 0)])?;
+    Ok((feed, uri))
+}
+
+fn count_loss(connection: &Connection, feed: i64, kind: LossKind, by: i64) -> Done<()> {
+    let statement = match kind {
+        LossKind::Expired => "UPDATE feed SET lost_expired = lost_expired + ?2 WHERE feed = ?1",
+        LossKind::Missing => "UPDATE feed SET lost_missing = lost_missing + ?2 WHERE feed = ?1",
+        LossKind::Unreadable => "UPDATE feed SET lost_unreadable = lost_unreadable + ?2 WHERE feed = ?1",
+        LossKind::RefusedUrl => "UPDATE feed SET lost_refused_url = lost_refused_url + ?2 WHERE feed = ?1",
+    };
+    sql(connection, statement)?.execute(params![feed, by])?;
+    Ok(())
+}
+
+pub(super) fn losses(connection: &Connection, id: TenantId, limit: u32) -> Done<Vec<LostContent>> {
+    let tenant = tenant_number(connection, id)?;
+    let mut statement = sql(
+        connection,
+        "SELECT t.name, c.id, l.uri, c.created, c.expires, l.kind, l.message, l.lost_at
+         FROM loss AS l CROSS JOIN content AS c USING (content) CROSS JOIN feed AS f ON f.feed = c.feed
+         CROSS JOIN content_type AS t USING (type)
+         WHERE l.tenant = ?1 ORDER BY l.lost_at DESC, l.content DESC LIMIT ?2",
+    )?;
+    let losses = statement.query_map(params![tenant, limit], |row| {
+        Ok(LostContent {
+            content: content(row, 0)?,
+            loss: Loss { kind: known(row, 5, &LossKind::ALL)?, message: row.get(6)? },
+            lost_at: time(row, 7)?,
+        })
+    })?;
+    Ok(losses.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn state(
+    connection: &Connection,
+    id: TenantId,
+    content_type: &ContentType,
+    content_id: &str,
+) -> Done<Option<ContentState>> {
+    let tenant = tenant_number(connection, id)?;
+    let Some(feed) = feed_number(connection, tenant, content_type)? else { return Ok(None) };
+    sql(connection, "SELECT state FROM content WHERE feed = ?1 AND key = ?2")?
+        .query_row(params![feed, content_key(content_id)], |row| known(row, 0, &CONTENT_STATES))
+        .optional()
+        .map_err(Fault::from)
+}
+
+fn pending_row(row: &Row<'_>) -> rusqlite::Result<Pending> {
+    Ok(Pending {
+        row: row.get(0)?,
+        content: content(row, 1)?,
+        seen_at: time(row, 6)?,
+        attempts: row.get(7)?,
+        next_attempt_at: time(row, 8)?,
+    })
+}
+
+/// Five columns from `first` on.
+fn content(row: &Row<'_>, first: usize) -> rusqlite::Result<Listed> {
+    Ok(Listed {
+        content_type: parsed(row, first)?,
+        content_id: parsed(row, first + 1)?,
+        content_uri: parsed(row, first + 2)?,
+        created: time(row, first + 3)?,
+        expires: time(row, first + 4)?,
+    })
+}

@@ -1,0 +1,296 @@
+//! The embedded ledger: one SQLite file, one thread that writes it, one that reads it.
+//!
+//! Guarantees: a call that returned `Ok` survives the loss of power (write-ahead log, synced at every commit); a call that
+//! failed left nothing behind. Several processes may have the file open: they take turns writing, and readers never wait.
+//! The file must be on a local disk: network file systems do not keep SQLite's locks.
+//!
+//! Never holds a lock while it waits for a caller, and never more than one transaction at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::model::{
+    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
+    SegmentRow, Subscription, Tenant, TenantState, Tile,
+};
+use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
+use rusqlite::Connection;
+
+use self::fault::Done;
+use self::schema::Access;
+use self::worker::{Kind, Worker};
+use crate::{Ledger, LedgerError, LedgerFuture};
+
+mod check;
+mod commits;
+mod contents;
+mod coverage;
+mod fault;
+mod rows;
+mod schema;
+mod tenants;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+/// How to open a ledger.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Nothing is created or changed, and every write is refused. Works while another process writes.
+    pub read_only: bool,
+    /// How long a call waits for another process that is writing. Smaller: a long merge elsewhere makes calls fail.
+    /// Larger: a process that hangs in a transaction is noticed later.
+    pub busy_timeout: Duration,
+    /// Calls are carried out by whoever polls them instead of by threads: for simulations whose virtual time must not run
+    /// on while a thread works.
+    pub in_place: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { read_only: false, busy_timeout: Duration::from_secs(10), in_place: false }
+    }
+}
+
+/// A handle to the ledger in one file. Clones share the threads; when the last one is dropped, what is queued is carried
+/// out and the file is closed before the drop returns.
+#[derive(Clone)]
+pub struct SqliteLedger {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: Arc<Path>,
+    /// `None` when opened for reading only.
+    writer: Option<Worker>,
+    reader: Worker,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger at `path`; unless for reading only, creates it and its folder when they are not there, and brings
+    /// an older one up to this program's version.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is no ledger, is damaged at its head, is of a newer version, or stays locked.
+    pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, LedgerError> {
+        let path: Arc<Path> = Arc::from(path.as_ref());
+        let worker = if options.in_place { in_place } else { Worker::thread };
+        let writer = if options.read_only {
+            None
+        } else {
+            create_folder(&path)?;
+            let connection = schema::connect(&path, Access::Write, options.busy_timeout)?;
+            Some(worker(path.clone(), connection, Kind::Write)?)
+        };
+        let connection = schema::connect(&path, Access::Read, options.busy_timeout)?;
+        let reader = worker(path.clone(), connection, Kind::Read)?;
+        Ok(Self { shared: Arc::new(Shared { path, writer, reader }) })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Reads the whole file and says what is wrong with it, at most a hundred lines; empty when nothing is. Takes time in
+    /// proportion to the file, during which reads wait: for an operator who asks, never at start or on a timer.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub fn check(&self) -> LedgerFuture<'_, Vec<String>> {
+        self.read(check::check)
+    }
+
+    fn read<T, W>(&self, work: W) -> LedgerFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: FnMut(&Connection) -> Done<T> + Send + 'static,
+    {
+        Box::pin(self.shared.reader.call(work))
+    }
+
+    fn write<T, W>(&self, work: W) -> LedgerFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: FnMut(&Connection) -> Done<T> + Send + 'static,
+    {
+        match &self.shared.writer {
+            Some(writer) => Box::pin(writer.call(work)),
+            None => {
+                let refused = LedgerError::ReadOnly { path: PathBuf::from(&*self.shared.path) };
+                Box::pin(std::future::ready(Err(refused)))
+            }
+        }
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "stands in for Worker::thread, which can fail")]
+fn in_place(path: Arc<Path>, connection: Connection, kind: Kind) -> Result<Worker, LedgerError> {
+    Ok(Worker::caller(path, connection, kind))
+}
+
+fn create_folder(path: &Path) -> Result<(), LedgerError> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| LedgerError::CannotOpen { path: path.to_owned(), source: Arc::new(error) })
+}
+
+impl std::fmt::Debug for SqliteLedger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let read_only = self.shared.writer.is_none();
+        f.debug_struct("SqliteLedger").field("path", &self.shared.path).field("read_only", &read_only).finish()
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn add_tenant(
+        &self,
+        id: TenantId,
+        label: String,
+        collect_from: Timestamp,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, bool> {
+        self.write(move |connection| tenants::add(connection, id, &label, collect_from, now))
+    }
+
+    fn tenant(&self, id: TenantId) -> LedgerFuture<'_, Option<Tenant>> {
+        self.read(move |connection| tenants::one(connection, id))
+    }
+
+    fn tenants_since(&self, revision: u64) -> LedgerFuture<'_, (u64, Vec<Tenant>)> {
+        self.read(move |connection| tenants::since(connection, revision))
+    }
+
+    fn set_tenant_state(&self, id: TenantId, state: TenantState) -> LedgerFuture<'_, bool> {
+        self.write(move |connection| tenants::set_state(connection, id, state))
+    }
+
+    fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| tenants::purge(connection, id))
+    }
+
+    fn set_problem(
+        &self,
+        id: TenantId,
+        content_type: Option<ContentType>,
+        problem: Option<Problem>,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| tenants::set_problem(connection, id, content_type.as_ref(), problem.as_ref()))
+    }
+
+    fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>> {
+        self.read(move |connection| tenants::subscriptions(connection, tenant))
+    }
+
+    fn subscriptions_listed(
+        &self,
+        tenant: TenantId,
+        listed: Vec<(ContentType, Option<bool>)>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| tenants::subscriptions_listed(connection, tenant, &listed, now))
+    }
+
+    fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| tenants::start_requested(connection, tenant, &content_type, now))
+    }
+
+    fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>> {
+        self.read(move |connection| coverage::tiles(connection, tenant, &content_type))
+    }
+
+    fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(move |connection| contents::listed(connection, tenant, &contents, now))
+    }
+
+    fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| coverage::tile_listed(connection, tenant, &content_type, &tile))
+    }
+
+    fn pending(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+        limit: u32,
+        in_flight: Vec<i64>,
+    ) -> LedgerFuture<'_, Vec<Pending>> {
+        self.read(move |connection| contents::pending(connection, tenant, now, limit, &in_flight))
+    }
+
+    fn next_attempt_at(&self, tenant: TenantId) -> LedgerFuture<'_, Option<Timestamp>> {
+        self.read(move |connection| contents::next_attempt_at(connection, tenant))
+    }
+
+    fn content_failed(
+        &self,
+        tenant: TenantId,
+        row: i64,
+        message: String,
+        next_attempt_at: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| contents::failed(connection, tenant, row, &message, next_attempt_at))
+    }
+
+    fn content_lost(&self, tenant: TenantId, row: i64, loss: Loss, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| contents::lost(connection, tenant, row, &loss, now))
+    }
+
+    fn content_state(
+        &self,
+        tenant: TenantId,
+        content_type: ContentType,
+        content_id: String,
+    ) -> LedgerFuture<'_, Option<ContentState>> {
+        self.read(move |connection| contents::state(connection, tenant, &content_type, &content_id))
+    }
+
+    fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| commits::commit(connection, &commit))
+    }
+
+    fn segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<SegmentRow>> {
+        self.read(move |connection| commits::segments(connection, tenant))
+    }
+
+    fn all_segments(&self) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>> {
+        self.read(commits::all_segments)
+    }
+
+    fn replace_segments(
+        &self,
+        tenant: TenantId,
+        number: CommitNumber,
+        removed: Vec<SegmentRow>,
+        added: Vec<SegmentRow>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| commits::replace_segments(connection, tenant, number, &removed, &added, now))
+    }
+
+    fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
+        self.read(move |connection| commits::obsolete(connection, tenant))
+    }
+
+    fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| commits::obsolete_deleted(connection, tenant, &segments))
+    }
+
+    fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>> {
+        self.read(move |connection| commits::quarantined(connection, tenant, limit))
+    }
+
+    fn losses(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<LostContent>> {
+        self.read(move |connection| contents::losses(connection, tenant, limit))
+    }
+
+    fn coverage(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Coverage>> {
+        self.read(move |connection| coverage::coverage(connection, tenant))
+    }
+
+    fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64> {
+        self.write(move |connection| coverage::fold(connection, tenant, before, limit))
+    }
+}
