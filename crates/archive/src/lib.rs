@@ -1,1 +1,34 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod cache;
+mod columns;
+mod commit;
+mod error;
+mod files;
+mod filter;
+mod keys;
+mod lookup;
+mod merge;
+mod orphans;
+mod part;
+mod plan;
+mod quarantine;
+mod read;
+mod schema;
+mod segment;
+mod sidecar;
+#[cfg(feature = "query")]
+pub mod sql;
+mod store;
+mod verify;
+
+pub use commit::{Appended, CommitStats, CommitWriter, Committed, ContentRef, NewCommit};
+pub use error::ArchiveError;
+pub use orphans::Removed;
+pub use plan::{MergePlan, MergePolicy, plan_merge};
+pub use quarantine::Quarantined;
+pub use read::{ArchivedRecord, RecordReader};
+pub use schema::{COLUMNS, arrow_schema};
+pub use segment::{Segment, SegmentSet};
+pub use store::{Archive, ArchiveOptions};
+pub use verify::{Damage, Depth, Verified};

@@ -1,0 +1,408 @@
+//! One commit of one tenant: records go in one by one, complete and synced segments come out.
+//!
+//! Guarantees: a record that is in a visible segment or came earlier in this commit is not stored again; every other one
+//! is, byte for byte, in a file that is on disk when [`CommitWriter::finish`] returns. Until the ledger has made those
+//! files visible they do not exist for anybody, and the same records brought again are stored again.
+//! Never in memory: more than a few batches of records, whatever the size of a blob.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use protocol::ids::{ContentId, ContentType, TenantId};
+use protocol::time::Timestamp;
+use record::View;
+
+use crate::columns::{Row, RowBuffer};
+use crate::keys::{BodyDigest, RecordKey, usable_time};
+use crate::lookup::Lookup;
+use crate::part::{self, PartName, PartWriter};
+use crate::quarantine::{self, Quarantined};
+use crate::segment::{Segment, SegmentSet};
+use crate::sidecar::Found;
+use crate::verify::Damage;
+use crate::{Archive, ArchiveError};
+
+/// Dates that are written to at one time; the one unused for longest is closed for another.
+const OPEN_PARTS: usize = 16;
+/// The largest record that is stored as a row. A larger one is kept in quarantine: readers have to hold a row whole.
+pub(crate) const RECORD_BYTES_MAX: usize = 32 << 20;
+
+/// What a commit is begun with.
+#[derive(Debug, Clone)]
+pub struct NewCommit {
+    /// Whose records.
+    pub tenant: TenantId,
+    /// Its number, from 1; every row carries it, and its files are named by it.
+    pub number: u64,
+    /// The segments a repeat may be in. Must not change until the commit is finished or abandoned: no merge of the same
+    /// tenant may delete files meanwhile.
+    pub visible: Arc<SegmentSet>,
+    /// The time for the column `ingested_at`.
+    pub ingested_at: Timestamp,
+}
+
+/// The content that records come from.
+#[derive(Debug, Clone, Copy)]
+pub struct ContentRef<'a> {
+    /// Its type.
+    pub content_type: &'a ContentType,
+    /// Its id.
+    pub content_id: &'a ContentId,
+    /// When it was created; its date files the records that have no readable `CreationTime`.
+    pub created: Timestamp,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Appended {
+    /// Stored.
+    New,
+    /// In the archive already, or earlier in this commit; not stored again.
+    Duplicate,
+    /// Stored beside another body of the same second and `Id`.
+    Variant,
+    /// Kept in quarantine: not UTF-8, or too large to be a row.
+    Quarantined,
+}
+
+/// Sums of one commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CommitStats {
+    /// Records stored, variants among them.
+    pub stored: u64,
+    /// Repeats not stored again.
+    pub duplicates: u64,
+    /// Of those stored, records beside another body of the same second and `Id`.
+    pub variants: u64,
+    /// Pieces put into quarantine.
+    pub quarantined: u64,
+    /// Bytes of the records stored.
+    pub stored_bytes: u64,
+}
+
+/// A finished commit: on disk, and waiting for the ledger to make it visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Its segments; none when everything was a repeat.
+    pub segments: Vec<Segment>,
+    /// What it put into quarantine.
+    pub quarantined: Vec<Quarantined>,
+    /// Its sums.
+    pub stats: CommitStats,
+    /// Visible segments that dedup could not ask, because they are damaged: repeats of their records were stored again.
+    pub damaged: Vec<Damage>,
+}
+
+/// The writer of one commit. Synchronous and CPU-bound: belongs on a blocking thread. Dropped without
+/// [`Self::finish`], it removes what it wrote.
+pub struct CommitWriter {
+    archive: Archive,
+    commit: NewCommit,
+    lookup: Lookup,
+    pending: Pending,
+    open: Vec<OpenPart>,
+    finished: Vec<Segment>,
+    quarantined: Vec<Quarantined>,
+    /// Of those, the ones whose files this commit made.
+    quarantined_new: Vec<Quarantined>,
+    stats: CommitStats,
+    next_part: u32,
+    clock: u64,
+    failed: bool,
+}
+
+struct OpenPart {
+    date: NaiveDate,
+    rows: RowBuffer,
+    writer: PartWriter,
+    last_used: u64,
+}
+
+impl CommitWriter {
+    pub(crate) fn begin(archive: Archive, commit: NewCommit) -> Result<Self, ArchiveError> {
+        if let Some(segment) = commit.visible.iter().find(|segment| segment.commit == commit.number) {
+            let path = archive.segment_path(segment);
+            return Err(ArchiveError::CommitInUse { tenant: commit.tenant, commit: commit.number, path });
+        }
+        Ok(Self {
+            lookup: Lookup::new(archive.clone(), Arc::clone(&commit.visible)),
+            archive,
+            commit,
+            pending: Pending::default(),
+            open: Vec::new(),
+            finished: Vec::new(),
+            quarantined: Vec::new(),
+            quarantined_new: Vec::new(),
+            stats: CommitStats::default(),
+            next_part: 0,
+            clock: 0,
+            failed: false,
+        })
+    }
+
+    /// Stores a record unless it is a repeat. `raw` is the record exactly as delivered, from `{` to `}`.
+    ///
+    /// # Errors
+    ///
+    /// After an error the commit can only be abandoned: every further call fails.
+    pub fn append(&mut self, content: &ContentRef<'_>, raw: &[u8]) -> Result<Appended, ArchiveError> {
+        self.guarded(|commit| commit.try_append(content, raw))
+    }
+
+    /// Keeps bytes that are no record as they were delivered, synced, with the reason why they are not one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`].
+    pub fn quarantine(&mut self, content: &ContentRef<'_>, piece: &[u8], reason: &str) -> Result<(), ArchiveError> {
+        self.guarded(|commit| commit.try_quarantine(content, piece, reason))
+    }
+
+    /// Sums so far.
+    pub fn stats(&self) -> CommitStats {
+        self.stats
+    }
+
+    /// Completes and syncs every file. The commit is then for the ledger to make visible; if it cannot,
+    /// [`Archive::discard`] removes the files, or [`Archive::remove_orphans`] does at the next start.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is visible and what was written is removed.
+    pub fn finish(mut self) -> Result<Committed, ArchiveError> {
+        self.guarded(Self::try_finish)?;
+        // Taken, so that the drop of `self` finds nothing to remove.
+        self.quarantined_new.clear();
+        Ok(Committed {
+            segments: std::mem::take(&mut self.finished),
+            quarantined: std::mem::take(&mut self.quarantined),
+            stats: self.stats,
+            damaged: self.lookup.damaged(),
+        })
+    }
+
+    /// Removes what was written. The records are not stored; brought again, they are new.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be removed; it stays until [`Archive::remove_orphans`].
+    pub fn abandon(mut self) -> Result<(), ArchiveError> {
+        self.remove_all()
+    }
+
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, ArchiveError>) -> Result<T, ArchiveError> {
+        if self.failed {
+            return Err(ArchiveError::Failed { tenant: self.commit.tenant, commit: self.commit.number });
+        }
+        work(self).inspect_err(|_| self.failed = true)
+    }
+
+    fn try_append(&mut self, content: &ContentRef<'_>, raw: &[u8]) -> Result<Appended, ArchiveError> {
+        let Ok(text) = std::str::from_utf8(raw) else {
+            self.try_quarantine(content, raw, "the record is not valid UTF-8")?;
+            return Ok(Appended::Quarantined);
+        };
+        if raw.len() > RECORD_BYTES_MAX {
+            self.try_quarantine(content, raw, "the record is larger than 32 MiB")?;
+            return Ok(Appended::Quarantined);
+        }
+        let view = View::read(raw);
+        let creation_time = usable_time(view.creation_time);
+        let date = creation_time.unwrap_or(content.created).date_naive();
+        let second = creation_time.map(|time| time.timestamp());
+        let key = RecordKey::new(view.id.as_deref(), second, BodyDigest::of(raw));
+        let mut found = self.pending.find(&key);
+        if found != Found::Same {
+            found = found.or(self.lookup.find(date, second, &key)?);
+        }
+        let appended = match found {
+            Found::Same => {
+                self.stats.duplicates += 1;
+                return Ok(Appended::Duplicate);
+            }
+            Found::SameId => {
+                self.stats.variants += 1;
+                Appended::Variant
+            }
+            Found::No => Appended::New,
+        };
+        self.pending.insert(&key);
+        self.store(date, second, key, &Row { content, view: &view, creation_time, raw: text })?;
+        self.stats.stored += 1;
+        self.stats.stored_bytes += raw.len() as u64;
+        Ok(appended)
+    }
+
+    fn store(
+        &mut self,
+        date: NaiveDate,
+        second: Option<i64>,
+        key: RecordKey,
+        row: &Row<'_>,
+    ) -> Result<(), ArchiveError> {
+        let at = self.part_of(date)?;
+        let Some(part) = self.open.get_mut(at) else { return Ok(()) };
+        part.rows.push(row);
+        part.writer.note(key, second);
+        if part.rows.is_full() {
+            part.flush()?;
+            if part.writer.is_full() {
+                self.close(at)?;
+            }
+            self.keep_within_memory()?;
+        }
+        Ok(())
+    }
+
+    /// The open part of a date; opened, and another closed for it, if need be.
+    fn part_of(&mut self, date: NaiveDate) -> Result<usize, ArchiveError> {
+        self.clock += 1;
+        if let Some(at) = self.open.iter().position(|part| part.date == date) {
+            if let Some(part) = self.open.get_mut(at) {
+                part.last_used = self.clock;
+            }
+            return Ok(at);
+        }
+        if self.open.len() >= OPEN_PARTS
+            && let Some((oldest, _)) = self.open.iter().enumerate().min_by_key(|(_, part)| part.last_used)
+        {
+            self.close(oldest)?;
+        }
+        let NewCommit { tenant, number, ingested_at, .. } = self.commit;
+        let name = PartName { tenant, date, commit: number, part: self.next_part };
+        let writer = PartWriter::create(&self.archive, name, false)?;
+        self.next_part += 1;
+        let rows = RowBuffer::new(tenant, ingested_at, number);
+        self.open.push(OpenPart { date, rows, writer, last_used: self.clock });
+        Ok(self.open.len() - 1)
+    }
+
+    /// Closes the largest open part when all commits together hold more than they may, and this one its share of it.
+    fn keep_within_memory(&mut self) -> Result<(), ArchiveError> {
+        let limit = self.archive.0.write_memory_bytes;
+        while self.archive.write_memory_used() > limit {
+            let own: usize = self.open.iter().map(|part| part.writer.memory_bytes()).sum();
+            // A commit that holds little is not the one to give way; but one alone always is.
+            let largest = self.open.iter().enumerate().max_by_key(|(_, part)| part.writer.memory_bytes());
+            match largest {
+                Some((at, _)) if own > limit / 8 => self.close(at)?,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, at: usize) -> Result<(), ArchiveError> {
+        let mut part = self.open.swap_remove(at);
+        part.flush()?;
+        self.finished.push(part.writer.finish()?);
+        Ok(())
+    }
+
+    fn try_quarantine(&mut self, content: &ContentRef<'_>, piece: &[u8], reason: &str) -> Result<(), ArchiveError> {
+        let NewCommit { tenant, ingested_at, .. } = self.commit;
+        let (kept, new) = quarantine::keep(self.archive.root(), tenant, content, piece, reason, ingested_at)?;
+        if new {
+            self.quarantined_new.push(kept.clone());
+        }
+        self.quarantined.push(kept);
+        self.stats.quarantined += 1;
+        Ok(())
+    }
+
+    fn try_finish(&mut self) -> Result<(), ArchiveError> {
+        while !self.open.is_empty() {
+            self.close(self.open.len() - 1)?;
+        }
+        part::sync_folders_of(&self.archive, &self.finished)
+    }
+
+    fn remove_all(&mut self) -> Result<(), ArchiveError> {
+        self.open.clear();
+        let mut result = self.archive.delete_segments(&std::mem::take(&mut self.finished)).map(|_| ());
+        for kept in std::mem::take(&mut self.quarantined_new) {
+            result = result.and(quarantine::take_back(self.archive.root(), &kept));
+        }
+        result
+    }
+}
+
+impl Drop for CommitWriter {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove_all() {
+            tracing::warn!(%error, "files of a dropped commit stay until orphans are removed");
+        }
+    }
+}
+
+impl OpenPart {
+    fn flush(&mut self) -> Result<(), ArchiveError> {
+        let raw_bytes = self.rows.raw_bytes();
+        match self.rows.take() {
+            Some(batch) => self.writer.write(&batch, raw_bytes),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Archive {
+    /// Removes the files of a finished commit that the ledger has refused. Not to be called when it is unknown whether
+    /// the ledger took it: then the files may be visible.
+    pub fn discard(&self, committed: &Committed) -> Result<(), ArchiveError> {
+        self.delete_segments(&committed.segments)?;
+        Ok(())
+    }
+}
+
+/// The records this commit has stored so far.
+#[derive(Default)]
+struct Pending {
+    /// The first body filed under each number.
+    first: HashMap<u64, BodyDigest, BuildHasherDefault<AsItIs>>,
+    /// Further bodies under the same number: variants, which are rare.
+    further: HashMap<u64, Vec<BodyDigest>>,
+}
+
+impl Pending {
+    fn find(&self, key: &RecordKey) -> Found {
+        match self.first.get(&key.file_under) {
+            None => Found::No,
+            Some(body) if *body == key.body => Found::Same,
+            Some(_) if self.further.get(&key.file_under).is_some_and(|bodies| bodies.contains(&key.body)) => {
+                Found::Same
+            }
+            Some(_) => Found::SameId,
+        }
+    }
+
+    fn insert(&mut self, key: &RecordKey) {
+        match self.first.entry(key.file_under) {
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(key.body);
+            }
+            std::collections::hash_map::Entry::Occupied(_) => {
+                self.further.entry(key.file_under).or_default().push(key.body);
+            }
+        }
+    }
+}
+
+/// Takes a number that is a hash already for its own hash.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = crate::keys::hash(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}

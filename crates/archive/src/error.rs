@@ -1,0 +1,139 @@
+//! What can go wrong in the archive, each with the path it happened at and the step that mends it.
+//!
+//! Never flattens a cause to text: the operating system's error stays reachable through `source()`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+use protocol::ids::TenantId;
+
+/// An error of the archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {remedy}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the operator can do about it.
+        remedy: &'static str,
+        /// The refusal.
+        source: io::Error,
+    },
+    /// The Parquet library refused for another reason than an IO error.
+    #[error("cannot {action} {} as Parquet", path.display())]
+    Parquet {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The refusal.
+        source: ParquetError,
+    },
+    /// A segment is not what was written: missing, cut off, or changed.
+    #[error("segment {} is damaged: {problem}; restore it from a copy, or collect its span again while the feed has it", path.display())]
+    Damaged {
+        /// The segment's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file a commit or merge would write already stands for a visible segment.
+    #[error("segment {} exists and is visible: commit {commit} of tenant {tenant} was given out twice", path.display())]
+    CommitInUse {
+        /// Whose commit.
+        tenant: TenantId,
+        /// The number.
+        commit: u64,
+        /// The file that has it.
+        path: PathBuf,
+    },
+    /// The archive was written by a later version, or its mark is damaged.
+    #[error(
+        "{} does not say archive_format 1 (it says {}): use the version of tenantry that wrote this archive",
+        path.display(),
+        format.map_or_else(|| "nothing readable".to_owned(), |format| format.to_string())
+    )]
+    UnknownFormat {
+        /// The archive's mark.
+        path: PathBuf,
+        /// The format it names, if it can be read.
+        format: Option<u64>,
+    },
+    /// Files on disk are ahead of what the ledger knows by more than one crash can explain.
+    #[error(
+        "the archive holds {commits} commits of tenant {tenant} up to number {highest}, but the ledger ends at {last_commit}: \
+         the ledger is older than the archive or belongs to another one; restore the ledger, or use an empty archive folder"
+    )]
+    LedgerBehind {
+        /// Whose.
+        tenant: TenantId,
+        /// How many commit numbers beyond the ledger's last stand on disk.
+        commits: usize,
+        /// The highest of them.
+        highest: u64,
+        /// The last commit the ledger knows.
+        last_commit: u64,
+    },
+    /// The commit failed before and can only be abandoned.
+    #[error("commit {commit} of tenant {tenant} failed before and can only be abandoned")]
+    Failed {
+        /// Whose.
+        tenant: TenantId,
+        /// Its number.
+        commit: u64,
+    },
+    /// A merge was asked to stop and left nothing behind.
+    #[error("the merge was stopped")]
+    Stopped,
+    /// A merge was asked for inputs it cannot have.
+    #[error("cannot merge: {problem}")]
+    MergeInput {
+        /// What is wrong with them.
+        problem: String,
+    },
+}
+
+impl ArchiveError {
+    /// For `map_err` on an IO call: `action` as in "cannot {action} {path}".
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), remedy: remedy(&source), source }
+    }
+
+    /// For `map_err` on a call of the Parquet library, which hides IO errors inside its own.
+    pub(crate) fn parquet(action: &'static str, path: &Path) -> impl FnOnce(ParquetError) -> Self {
+        move |source| match source {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                Ok(source) => Self::io(action, path)(*source),
+                Err(inner) => Self::Parquet { action, path: path.to_owned(), source: ParquetError::External(inner) },
+            },
+            source => Self::Parquet { action, path: path.to_owned(), source },
+        }
+    }
+
+    /// The disk is full, so that nothing can be written until somebody frees space.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "free space on the disk that holds the archive; collection goes on by itself",
+        io::ErrorKind::QuotaExceeded => "raise the disk quota of the user that runs this; collection goes on by itself",
+        io::ErrorKind::PermissionDenied => "give the user that runs this read and write access to it",
+        io::ErrorKind::ReadOnlyFilesystem => "mount the file system writable, or set [archive] url to another folder",
+        io::ErrorKind::NotFound => {
+            "it was there before; restore it from a copy, or mount the disk that holds the archive"
+        }
+        io::ErrorKind::NotADirectory => "set [archive] url to a folder",
+        _ => "check the disk that holds the archive",
+    }
+}

@@ -1,0 +1,131 @@
+//! The few things done to files and folders: made, synced, renamed, removed, always with the path in the error.
+//!
+//! Never leaves a name half-written: what is to last is written to a temporary name, synced, renamed, and its folder synced.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use crate::ArchiveError;
+
+/// Makes a folder and those above it, each synced into its parent, so that a power loss cannot take the path away from
+/// a file that was synced.
+pub(crate) fn create_folder(folder: &Path) -> Result<(), ArchiveError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent()
+        && !parent.as_os_str().is_empty()
+    {
+        create_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => {}
+        // Another tenant's commit may have made the shared parent in between.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
+        Err(error) => return Err(ArchiveError::io("create folder", folder)(error)),
+    }
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Makes renames and removals in a folder survive a power loss.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), ArchiveError> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(ArchiveError::io("sync folder", folder))
+}
+
+/// Writes a small file whole, synced, under a temporary name first. Its folder is left to the caller to sync.
+pub(crate) fn write_synced(path: &Path, data: &[u8]) -> Result<(), ArchiveError> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(data)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&temporary))).map_err(ArchiveError::io("write", path))
+}
+
+/// Removes a file; one that is not there is as good as removed. Says whether it was there.
+pub(crate) fn remove_file(path: &Path) -> Result<bool, ArchiveError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(ArchiveError::io("remove", path)(error)),
+    }
+}
+
+/// Removes a folder with all that is in it; one that is not there is as good as removed. Says whether it was there.
+pub(crate) fn remove_folder(path: &Path) -> Result<bool, ArchiveError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(ArchiveError::io("remove folder", path)(error)),
+    }
+}
+
+/// Removes a folder if it is empty. Best effort: an empty folder does no harm.
+pub(crate) fn remove_empty_folder(path: &Path) {
+    // Fails when it is not empty, which is the common case and no error.
+    let _ = fs::remove_dir(path);
+}
+
+/// The names in a folder; none when it does not exist. Names that are not UTF-8 are not ours and are left out.
+pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, ArchiveError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(ArchiveError::io("list folder", folder)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(ArchiveError::io("list folder", folder))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A writer that counts and digests what passes through it.
+pub(crate) struct DigestWriter<W> {
+    inner: W,
+    digest: blake3::Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> DigestWriter<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self { inner, digest: blake3::Hasher::new(), bytes: 0 }
+    }
+
+    /// The writer within, how many bytes it was given, and their BLAKE3.
+    pub(crate) fn into_parts(self) -> (W, u64, [u8; 32]) {
+        (self.inner, self.bytes, *self.digest.finalize().as_bytes())
+    }
+}
+
+impl<W: Write> Write for DigestWriter<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(data)?;
+        // `written` is at most the length of `data`, by the contract of `Write`.
+        self.digest.update(data.get(..written).unwrap_or(data));
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// BLAKE3 and size of a file as it lies on disk.
+pub(crate) fn digest_file(path: &Path) -> io::Result<([u8; 32], u64)> {
+    let mut digest = blake3::Hasher::new();
+    let mut file = File::open(path)?;
+    let bytes = io::copy(&mut file, &mut digest)?;
+    Ok((*digest.finalize().as_bytes(), bytes))
+}

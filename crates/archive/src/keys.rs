@@ -1,0 +1,159 @@
+//! What identifies a record (its body's digest) and under which number dedup files it (its second and `Id`).
+//!
+//! The numbers are written to disk: the functions here must answer the same for ever, and tests pin their answers.
+
+use chrono::Datelike;
+use protocol::time::Timestamp;
+
+/// Bytes of a body's digest that identify a record. 128 bits: no two bodies of any archive will share them, not even
+/// on purpose.
+pub(crate) const BODY_DIGEST_BYTES: usize = 16;
+
+/// The first 128 bits of a body's BLAKE3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BodyDigest(pub(crate) [u8; BODY_DIGEST_BYTES]);
+
+impl BodyDigest {
+    pub(crate) fn of(body: &[u8]) -> Self {
+        let digest = blake3::hash(body);
+        let mut first = [0; BODY_DIGEST_BYTES];
+        for (to, from) in first.iter_mut().zip(digest.as_bytes()) {
+            *to = *from;
+        }
+        Self(first)
+    }
+}
+
+/// A record as dedup knows it. Sorted by `file_under` first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RecordKey {
+    /// Equal for records with the same second and `Id`; of a record without `Id`, taken from its body. Two different
+    /// (second, `Id`) may share it by chance, which costs a comparison of bodies, never a record.
+    pub(crate) file_under: u64,
+    /// What decides whether it is the same record.
+    pub(crate) body: BodyDigest,
+}
+
+impl RecordKey {
+    /// `id` and `second` as they stand in the columns, so that a key can be made again from the file alone.
+    pub(crate) fn new(id: Option<&str>, second: Option<i64>, body: BodyDigest) -> Self {
+        let file_under = match id {
+            // The least second there is never occurs: times before year 1 are not readable times.
+            Some(id) => hash(id.as_bytes(), second.unwrap_or(i64::MIN) as u64),
+            None => {
+                let (first, _) = body.0.split_at(8);
+                first.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+            }
+        };
+        Self { file_under, body }
+    }
+}
+
+/// A sum over the bodies of a set of records that does not depend on their order: what a merge must leave unchanged, and
+/// what `verify` computes again from the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Fingerprint(u128);
+
+impl Fingerprint {
+    pub(crate) fn add(&mut self, body: BodyDigest) {
+        self.0 = self.0.wrapping_add(u128::from_le_bytes(body.0));
+    }
+
+    pub(crate) fn add_all(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+
+    /// 32 hexadecimal digits.
+    pub(crate) fn to_text(self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    /// Reads [`Self::to_text`] back.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+/// A `CreationTime` that can name a folder: one of the years 1 to 9999. Others are null in their column.
+pub(crate) fn usable_time(time: Option<Timestamp>) -> Option<Timestamp> {
+    time.filter(|time| (1..=9999).contains(&time.year()))
+}
+
+/// The second of a time in microseconds, rounded down.
+pub(crate) fn second_of_micros(micros: i64) -> i64 {
+    micros.div_euclid(1_000_000)
+}
+
+/// A 64-bit hash of short texts: eight bytes at a time through a folded multiplication. Not for use against an adversary.
+pub(crate) fn hash(bytes: &[u8], seed: u64) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut state = fold(seed ^ 0xa076_1d64_78bd_642f, (bytes.len() as u64).wrapping_add(ODD));
+    for word in words {
+        state = fold(state ^ u64::from_le_bytes(*word), ODD);
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    fold(fold(state ^ u64::from_le_bytes(last), ODD) ^ ODD, 0xe703_7ed1_a0b4_28db)
+}
+
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+
+    use super::*;
+
+    #[test]
+    fn the_answers_written_to_disk_stay_what_they_are() {
+        assert_eq!(hash(b"", 0), PINNED[0]);
+        assert_eq!(hash(b"6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11", 1_700_000_000), PINNED[1]);
+        let body = BodyDigest::of(br#"{"Id":"a"}"#);
+        assert_eq!(u128::from_be_bytes(body.0), PINNED_BODY);
+        assert_eq!(RecordKey::new(None, Some(5), body).file_under, u64::from_le_bytes(body.0[..8].try_into().unwrap()));
+    }
+
+    /// Computed apart, by other programs.
+    const PINNED: [u64; 2] = [16_854_865_307_811_320_227, 13_508_106_661_330_787_255];
+    const PINNED_BODY: u128 = 0xa58e_3e34_c535_9327_097f_1358_9e3c_920e;
+
+    #[test]
+    fn the_same_id_in_another_second_or_without_one_is_filed_elsewhere() {
+        let body = BodyDigest::of(b"{}");
+        let under = |id, second| RecordKey::new(id, second, body).file_under;
+        assert_eq!(under(Some("a"), Some(1)), under(Some("a"), Some(1)));
+        assert_ne!(under(Some("a"), Some(1)), under(Some("a"), Some(2)));
+        assert_ne!(under(Some("a"), Some(1)), under(Some("a"), None));
+        assert_ne!(under(Some("a"), Some(1)), under(Some("b"), Some(1)));
+        assert_eq!(under(None, Some(1)), under(None, None));
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_the_records_and_not_on_their_order() {
+        let bodies = [BodyDigest::of(b"1"), BodyDigest::of(b"2"), BodyDigest::of(b"3")];
+        let sum = |order: &[usize]| {
+            let mut sum = Fingerprint::default();
+            order.iter().for_each(|i| sum.add(bodies[*i]));
+            sum
+        };
+        assert_eq!(sum(&[0, 1, 2]), sum(&[2, 0, 1]));
+        assert_ne!(sum(&[0, 1, 2]), sum(&[0, 1]));
+        assert_ne!(sum(&[0, 1, 2]), sum(&[0, 1, 2, 2]));
+        assert_eq!(Fingerprint::parse(&sum(&[0, 1]).to_text()), Some(sum(&[0, 1])));
+    }
+
+    #[test]
+    fn seconds_are_rounded_down_and_years_that_no_folder_can_name_are_not_times() {
+        assert_eq!(second_of_micros(1_999_999), 1);
+        assert_eq!(second_of_micros(-1), -1);
+        let at = |year| NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_hms_opt(0, 0, 0).map(|time| time.and_utc());
+        assert!(usable_time(at(1)).is_some() && usable_time(at(9999)).is_some());
+        assert!(usable_time(at(0)).is_none() && usable_time(at(10_000)).is_none());
+    }
+}

@@ -1,0 +1,165 @@
+//! Which small segments are worth merging. Pure: counts and sizes in, lists out.
+//!
+//! Never merges across dates, and never rewrites a record more often than its segment can grow by a factor of sixteen:
+//! three or four times on the way from a commit of a few records to a full segment.
+
+use std::collections::BTreeMap;
+
+use crate::part::ROWS_MAX;
+use crate::segment::Segment;
+
+/// When merging is worth its cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MergePolicy {
+    /// The size merging aims at, in bytes. Segments of half of it or more are left as they are.
+    pub target_bytes: u64,
+    /// How many segments of like size it takes. Fewer, and records are rewritten more often; more, and a query opens more
+    /// files.
+    pub segments_min: usize,
+}
+
+impl MergePolicy {
+    /// Towards 128 MiB, when 16 segments of like size have gathered.
+    pub const DEFAULT: Self = Self { target_bytes: 128 << 20, segments_min: 16 };
+}
+
+/// Segments of one tenant and date to be replaced by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergePlan {
+    /// What to merge, in order of their records' times.
+    pub inputs: Vec<Segment>,
+}
+
+/// The sizes at which a segment passes into the next class, a factor of sixteen apart.
+const CLASSES: [u64; 3] = [64 << 10, 1 << 20, 16 << 20];
+
+/// Which of a tenant's visible segments to merge. With `settled`, dates before it are taken to get hardly any more
+/// records, and what is left in small pieces there is merged whatever the sizes, once the pieces together are worth
+/// rewriting the largest of them.
+pub fn plan_merge<'a>(
+    segments: impl IntoIterator<Item = &'a Segment>,
+    policy: MergePolicy,
+    settled: Option<chrono::NaiveDate>,
+) -> Vec<MergePlan> {
+    let mut dates: BTreeMap<_, Vec<&Segment>> = BTreeMap::new();
+    for segment in segments {
+        if segment.bytes < policy.target_bytes / 2 && segment.rows < ROWS_MAX as u64 / 2 {
+            dates.entry((segment.tenant, segment.date)).or_default().push(segment);
+        }
+    }
+    let mut plans = Vec::new();
+    for ((_, date), small) in dates {
+        if settled.is_some_and(|settled| date < settled) {
+            plans.extend(gather(worth_settling(small), policy, 2));
+            continue;
+        }
+        for class in 0..=CLASSES.len() {
+            let alike = small.iter().copied().filter(|segment| class_of(segment) == class).collect();
+            plans.extend(gather(alike, policy, policy.segments_min));
+        }
+    }
+    plans
+}
+
+fn class_of(segment: &Segment) -> usize {
+    CLASSES.partition_point(|limit| *limit <= segment.bytes)
+}
+
+/// Leaves out the largest as long as the others together would not be an eighth of it.
+fn worth_settling(mut small: Vec<&Segment>) -> Vec<&Segment> {
+    small.sort_by_key(|segment| segment.bytes);
+    while let Some((largest, others)) = small.split_last() {
+        if others.iter().map(|segment| segment.bytes).sum::<u64>() * 8 >= largest.bytes {
+            break;
+        }
+        small.pop();
+    }
+    small
+}
+
+/// Groups of at least `segments_min`, each up to the target size, in order of time so that each spans little of it.
+fn gather(mut segments: Vec<&Segment>, policy: MergePolicy, segments_min: usize) -> Vec<MergePlan> {
+    segments.sort_by_key(|segment| (segment.second_min, segment.commit, segment.part));
+    let mut plans = Vec::new();
+    let mut inputs: Vec<Segment> = Vec::new();
+    let (mut bytes, mut rows) = (0, 0);
+    for segment in segments {
+        if bytes + segment.bytes > policy.target_bytes || rows + segment.rows > ROWS_MAX as u64 {
+            plans.push(MergePlan { inputs: std::mem::take(&mut inputs) });
+            (bytes, rows) = (0, 0);
+        }
+        bytes += segment.bytes;
+        rows += segment.rows;
+        inputs.push(segment.clone());
+    }
+    plans.push(MergePlan { inputs });
+    plans.retain(|plan| plan.inputs.len() >= segments_min.max(2));
+    plans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(date: &str, commit: u64, bytes: u64) -> Segment {
+        Segment {
+            tenant: "6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11".parse().unwrap(),
+            date: date.parse().unwrap(),
+            commit,
+            part: 0,
+            rows: 1,
+            bytes,
+            second_min: Some(commit as i64),
+            second_max: Some(commit as i64),
+            untimed_rows: 0,
+            digest: [0; 32],
+        }
+    }
+
+    fn commits(plans: &[MergePlan]) -> Vec<Vec<u64>> {
+        plans.iter().map(|plan| plan.inputs.iter().map(|input| input.commit).collect()).collect()
+    }
+
+    const DAY: &str = "2026-03-04";
+
+    #[test]
+    fn sixteen_alike_are_merged_and_fifteen_are_not() {
+        let segments: Vec<_> = (1..=16).map(|commit| segment(DAY, commit, 10_000)).collect();
+        assert_eq!(commits(&plan_merge(&segments, MergePolicy::DEFAULT, None)), [(1..=16).collect::<Vec<_>>()]);
+        assert!(plan_merge(&segments[1..], MergePolicy::DEFAULT, None).is_empty());
+    }
+
+    #[test]
+    fn dates_and_size_classes_are_not_mixed() {
+        let mut segments: Vec<_> = (1..=15).map(|commit| segment(DAY, commit, 10_000)).collect();
+        segments.push(segment("2026-03-05", 16, 10_000));
+        segments.push(segment(DAY, 17, 2 << 20));
+        assert!(plan_merge(&segments, MergePolicy::DEFAULT, None).is_empty());
+    }
+
+    #[test]
+    fn a_plan_does_not_exceed_the_target_and_large_segments_are_left_alone() {
+        let segments: Vec<_> = (1..=40).map(|commit| segment(DAY, commit, 6 << 20)).collect();
+        let plans = plan_merge(&segments, MergePolicy::DEFAULT, None);
+        assert_eq!(commits(&plans), [(1..=21).collect::<Vec<_>>(), (22..=40).collect()]);
+        let large: Vec<_> = (1..=40).map(|commit| segment(DAY, commit, 64 << 20)).collect();
+        assert!(plan_merge(&large, MergePolicy::DEFAULT, None).is_empty());
+    }
+
+    #[test]
+    fn inputs_are_in_order_of_time() {
+        let segments: Vec<_> = (1..=16).rev().map(|commit| segment(DAY, commit, 10_000)).collect();
+        assert_eq!(commits(&plan_merge(&segments, MergePolicy::DEFAULT, None)), [(1..=16).collect::<Vec<_>>()]);
+    }
+
+    #[test]
+    fn a_settled_date_is_merged_to_the_end_but_not_for_a_trickle() {
+        let after = "2026-03-05".parse().ok();
+        let pieces = [segment(DAY, 1, 1 << 20), segment(DAY, 2, 10 << 20), segment(DAY, 3, 500_000)];
+        assert_eq!(commits(&plan_merge(&pieces, MergePolicy::DEFAULT, after)), [[1, 2, 3]]);
+        assert!(plan_merge(&pieces, MergePolicy::DEFAULT, DAY.parse().ok()).is_empty());
+        let trickle = [segment(DAY, 1, 50 << 20), segment(DAY, 2, 1 << 20)];
+        assert!(plan_merge(&trickle, MergePolicy::DEFAULT, after).is_empty());
+        assert!(plan_merge(&pieces[..1], MergePolicy::DEFAULT, after).is_empty());
+    }
+}

@@ -1,0 +1,208 @@
+//! Rows of segments read back, flat in memory: for outputs, tests, and to make sidecars again.
+//!
+//! Never reads a file that no given segment names. What it reads from is complete: segments appear by rename.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use bytes::Bytes;
+use chrono::DateTime;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::ParquetMetaData;
+use protocol::time::Timestamp;
+
+use crate::schema::position;
+use crate::segment::Segment;
+use crate::{Archive, ArchiveError, arrow_schema};
+
+/// Rows a batch holds: few enough that a hundred open segments stay small.
+const BATCH_ROWS: usize = 256;
+
+/// One record as it lies in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedRecord {
+    /// The commit it came with.
+    pub commit: u64,
+    /// Of which content type, in Microsoft's spelling.
+    pub content_type: String,
+    /// Of which content.
+    pub content_id: String,
+    /// Its `Id`, if it has one.
+    pub id: Option<String>,
+    /// Its `CreationTime`, if it has a readable one.
+    pub creation_time: Option<Timestamp>,
+    /// Its bytes as delivered.
+    pub raw: Bytes,
+}
+
+impl Archive {
+    /// The records of these segments, one segment after another, each in the order it is stored in; only those of commits
+    /// in `(after, up_to]`. Flat in memory.
+    ///
+    /// # Errors
+    ///
+    /// The iterator yields an error and ends when a segment is missing or cannot be read.
+    pub fn read(&self, segments: Vec<Segment>, after: u64, up_to: u64) -> RecordReader {
+        RecordReader {
+            archive: self.clone(),
+            segments: segments.into_iter(),
+            after,
+            up_to,
+            current: None,
+            batch: Vec::new().into_iter(),
+        }
+    }
+
+    /// All records of these segments.
+    pub fn read_all(&self, segments: Vec<Segment>) -> RecordReader {
+        // Commits are counted from 1.
+        self.read(segments, 0, u64::MAX)
+    }
+}
+
+/// Iterator of [`Archive::read`].
+pub struct RecordReader {
+    archive: Archive,
+    segments: std::vec::IntoIter<Segment>,
+    after: u64,
+    up_to: u64,
+    current: Option<Batches>,
+    batch: std::vec::IntoIter<ArchivedRecord>,
+}
+
+impl Iterator for RecordReader {
+    type Item = Result<ArchivedRecord, ArchiveError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.batch.next() {
+                return Some(Ok(record));
+            }
+            match self.advance() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.current = None;
+                    self.segments = Vec::new().into_iter();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl RecordReader {
+    /// Reads the next batch; `false` when there is none.
+    fn advance(&mut self) -> Result<bool, ArchiveError> {
+        if let Some(batches) = &mut self.current {
+            if let Some(batch) = batches.next() {
+                self.batch = records(&batch?, self.after, self.up_to).into_iter();
+                return Ok(true);
+            }
+            self.current = None;
+        }
+        let Some(segment) = self.segments.next() else { return Ok(false) };
+        let columns = [
+            position::CONTENT_TYPE,
+            position::CONTENT_ID,
+            position::ID,
+            position::CREATION_TIME,
+            position::RAW,
+            position::COMMIT,
+        ];
+        self.current = Some(Batches::open(&self.archive.segment_path(&segment), Some(&columns), BATCH_ROWS)?);
+        Ok(true)
+    }
+}
+
+/// The batches of one file.
+pub(crate) struct Batches {
+    path: PathBuf,
+    metadata: Arc<ParquetMetaData>,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Batches {
+    /// Opens a file written by us; `columns` are positions in [`crate::COLUMNS`], all of them when `None`.
+    pub(crate) fn open(path: &Path, columns: Option<&[usize]>, batch_rows: usize) -> Result<Self, ArchiveError> {
+        let file = File::open(path).map_err(ArchiveError::io("open segment", path))?;
+        let broken = || ArchiveError::parquet("read", path);
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(broken())?;
+        if metadata.schema().fields() != arrow_schema().fields() {
+            let problem = "its columns are not those of the archive".to_owned();
+            return Err(ArchiveError::Damaged { path: path.to_owned(), problem });
+        }
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let mask = match columns {
+            Some(columns) => ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied()),
+            None => ProjectionMask::all(),
+        };
+        let metadata = Arc::clone(builder.metadata());
+        let reader = builder.with_projection(mask).with_batch_size(batch_rows).build().map_err(broken())?;
+        Ok(Self { path: path.to_owned(), metadata, reader })
+    }
+
+    /// A value of the footer.
+    pub(crate) fn footer_value(&self, key: &str) -> Option<&str> {
+        let values = self.metadata.file_metadata().key_value_metadata()?;
+        values.iter().find(|value| value.key == key)?.value.as_deref()
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, ArchiveError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?;
+        Some(batch.map_err(|error| match error {
+            arrow::error::ArrowError::ExternalError(inner) if inner.is::<std::io::Error>() => {
+                match inner.downcast::<std::io::Error>() {
+                    Ok(error) => ArchiveError::io("read segment", &self.path)(*error),
+                    Err(inner) => ArchiveError::Damaged { path: self.path.clone(), problem: inner.to_string() },
+                }
+            }
+            error => ArchiveError::Damaged { path: self.path.clone(), problem: error.to_string() },
+        }))
+    }
+}
+
+/// A text column of a batch; the schema was compared when the file was opened.
+pub(crate) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> &'a StringArray {
+    batch.column_by_name(name).expect("the column is in the projection").as_string::<i32>()
+}
+
+/// A time column's microseconds.
+pub(crate) fn micros(batch: &RecordBatch, name: &str) -> impl Fn(usize) -> Option<i64> {
+    let column = batch.column_by_name(name).expect("the column is in the projection");
+    let column = column.as_primitive::<TimestampMicrosecondType>().clone();
+    move |row| column.is_valid(row).then(|| column.value(row))
+}
+
+fn records(batch: &RecordBatch, after: u64, up_to: u64) -> Vec<ArchivedRecord> {
+    let (types, contents, ids, raw) =
+        (texts(batch, "content_type"), texts(batch, "content_id"), texts(batch, "id"), texts(batch, "raw"));
+    let created = micros(batch, "creation_time");
+    let commits = batch.column_by_name("commit").expect("the column is in the projection").as_primitive::<Int64Type>();
+    let mut records = Vec::with_capacity(batch.num_rows());
+    for (row, commit) in commits.values().iter().enumerate() {
+        let commit = u64::try_from(*commit).unwrap_or(0);
+        if commit <= after || commit > up_to {
+            continue;
+        }
+        records.push(ArchivedRecord {
+            commit,
+            content_type: types.value(row).to_owned(),
+            content_id: contents.value(row).to_owned(),
+            id: ids.is_valid(row).then(|| ids.value(row).to_owned()),
+            creation_time: created(row).and_then(DateTime::from_timestamp_micros),
+            raw: Bytes::copy_from_slice(raw.value(row).as_bytes()),
+        });
+    }
+    records
+}

@@ -1,0 +1,120 @@
+//! The columns of the archive and how each is laid down in Parquet.
+//!
+//! Names, order and types are a contract with every reader (DESIGN §5): never changed, only appended to.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+
+/// The column names, in the order they lie in the file.
+pub const COLUMNS: [&str; 21] = [
+    "tenant_id",
+    "content_type",
+    "content_id",
+    "id",
+    "creation_time",
+    "record_type",
+    "record_type_name",
+    "operation",
+    "workload",
+    "user_id",
+    "user_key",
+    "user_type",
+    "organization_id",
+    "object_id",
+    "client_ip",
+    "result_status",
+    "app_id",
+    "session_id",
+    "raw",
+    "ingested_at",
+    "commit",
+];
+
+/// Position of a column in [`COLUMNS`], for readers that project.
+pub(crate) mod position {
+    pub(crate) const CONTENT_TYPE: usize = 1;
+    pub(crate) const CONTENT_ID: usize = 2;
+    pub(crate) const ID: usize = 3;
+    pub(crate) const CREATION_TIME: usize = 4;
+    pub(crate) const RAW: usize = 18;
+    pub(crate) const COMMIT: usize = 20;
+}
+
+/// Raw bytes after which a row group is closed: what a reader of whole row groups has to hold, and more than enough for
+/// compression and statistics to work.
+pub(crate) const ROW_GROUP_RAW_BYTES: usize = 32 << 20;
+
+/// The footer's name for the sum of the body digests of all rows (see [`crate::keys::Fingerprint`]).
+pub(crate) const FINGERPRINT_KEY: &str = "tenantry.fingerprint";
+/// The footer's mark of a file whose rows are in order of `creation_time`.
+pub(crate) const SORTED_KEY: &str = "tenantry.sorted";
+
+/// The Arrow schema of a segment. Times are microseconds in UTC; everything a record may lack is nullable.
+pub fn arrow_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let time = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let fields = COLUMNS.map(|name| match name {
+            "tenant_id" | "content_type" | "content_id" | "raw" => Field::new(name, DataType::Utf8, false),
+            "creation_time" => Field::new(name, time(), true),
+            "ingested_at" => Field::new(name, time(), false),
+            "record_type" | "user_type" => Field::new(name, DataType::Int32, true),
+            "commit" => Field::new(name, DataType::Int64, false),
+            _ => Field::new(name, DataType::Utf8, true),
+        });
+        Arc::new(Schema::new(fields.to_vec()))
+    });
+    Arc::clone(&SCHEMA)
+}
+
+/// How a segment is encoded: zstd throughout; dictionaries except where values do not repeat; statistics except on `raw`.
+pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
+    let level = ZstdLevel::try_new(3).unwrap_or_default();
+    let raw = || ColumnPath::from("raw");
+    let id = || ColumnPath::from("id");
+    WriterProperties::builder()
+        // Version 1 pages: the newer ones are still read wrongly or not at all by some engines.
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_created_by(concat!("tenantry ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(level))
+        .set_key_value_metadata(Some(metadata))
+        // Row groups are closed by us, by bytes of `raw`; a row count alone says nothing about memory.
+        .set_max_row_group_row_count(None)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_column_statistics_enabled(raw(), EnabledStatistics::None)
+        .set_column_dictionary_enabled(raw(), false)
+        .set_column_encoding(raw(), Encoding::PLAIN)
+        // Larger pages compress better, but whoever reads one record decompresses one page.
+        .set_column_data_page_size_limit(raw(), 1 << 20)
+        .set_column_dictionary_enabled(id(), false)
+        .set_column_encoding(id(), Encoding::PLAIN)
+        // A dictionary that grows beyond this holds values that hardly repeat.
+        .set_dictionary_page_size_limit(256 << 10)
+        .set_data_page_size_limit(256 << 10)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_name_their_columns() {
+        let named = [
+            (position::CONTENT_TYPE, "content_type"),
+            (position::CONTENT_ID, "content_id"),
+            (position::ID, "id"),
+            (position::CREATION_TIME, "creation_time"),
+            (position::RAW, "raw"),
+            (position::COMMIT, "commit"),
+        ];
+        for (position, name) in named {
+            assert_eq!(COLUMNS[position], name);
+            assert_eq!(arrow_schema().field(position).name(), name);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The archive's root folder: opened once, shared by all who write, merge, verify and read.
+//!
+//! Never lists the whole tree: who works on a tenant touches that tenant's folders only.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use protocol::ids::TenantId;
+
+use crate::cache::SidecarCache;
+use crate::commit::{CommitWriter, NewCommit};
+use crate::segment::{Segment, date_folder, tenant_folder};
+use crate::{ArchiveError, files, quarantine, sidecar};
+
+/// Where the archive lies and how much memory it may take.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    /// The root folder; made when it does not exist.
+    pub root: PathBuf,
+    /// Bytes of memory for dedup filters, shared by all tenants: about 2.3 bytes a record. Beyond it the least recently
+    /// used are read again from disk.
+    pub dedup_memory_bytes: usize,
+    /// Bytes of memory for segments being written, shared by all commits. Beyond it the largest open file is closed and
+    /// its date continued in another part.
+    pub write_memory_bytes: usize,
+}
+
+impl ArchiveOptions {
+    /// An archive at `root` with 64 MiB for dedup and 64 MiB for open segments.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 64 << 20 }
+    }
+}
+
+/// An open archive. Clones are the same archive.
+#[derive(Clone)]
+pub struct Archive(pub(crate) Arc<Shared>);
+
+/// What all clones share.
+pub(crate) struct Shared {
+    pub(crate) root: PathBuf,
+    pub(crate) write_memory_bytes: usize,
+    /// Bytes that open segments hold at present, over all commits.
+    pub(crate) write_memory_used: AtomicUsize,
+    pub(crate) sidecars: SidecarCache,
+}
+
+impl Archive {
+    /// Opens the archive, making its folder if need be, and proves that it can be written to.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::Io`] with path and remedy when the folder cannot be made or written.
+    pub fn open(options: &ArchiveOptions) -> Result<Self, ArchiveError> {
+        files::create_folder(&options.root)?;
+        // The absolute path, so that a later change of the working directory moves nothing.
+        let root = fs::canonicalize(&options.root).map_err(ArchiveError::io("open folder", &options.root))?;
+        probe_writable(&root)?;
+        check_mark(&root)?;
+        Ok(Self(Arc::new(Shared {
+            sidecars: SidecarCache::new(options.dedup_memory_bytes),
+            write_memory_bytes: options.write_memory_bytes,
+            write_memory_used: AtomicUsize::new(0),
+            root,
+        })))
+    }
+
+    /// The root folder, absolute.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Where the file of a segment lies.
+    pub fn segment_path(&self, segment: &Segment) -> PathBuf {
+        self.0.root.join(segment.path())
+    }
+
+    /// Begins a commit. At most one may be open for a tenant; different tenants' run side by side.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::CommitInUse`] when a visible segment already has this commit's number.
+    pub fn begin(&self, commit: NewCommit) -> Result<CommitWriter, ArchiveError> {
+        CommitWriter::begin(self.clone(), commit)
+    }
+
+    /// Removes the files of segments that are no longer visible (merged away, or past their retention), and their
+    /// sidecars. Those that are already gone are as good as removed. Says how many were there.
+    pub fn delete_segments(&self, segments: &[Segment]) -> Result<u64, ArchiveError> {
+        let mut removed = 0;
+        for segment in segments {
+            let path = self.segment_path(segment);
+            removed += u64::from(files::remove_file(&path)?);
+            files::remove_file(&sidecar::path(self.root(), segment))?;
+            self.0.sidecars.forget(segment);
+            if let Some(folder) = path.parent() {
+                files::remove_empty_folder(folder);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes all that the archive holds of a tenant: segments, sidecars, quarantine. For `tenant remove --purge`.
+    pub fn purge_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
+        let root = self.root();
+        for folder in
+            [tenant_folder(root, tenant), sidecar::tenant_folder(root, tenant), quarantine::tenant_folder(root, tenant)]
+        {
+            if files::remove_folder(&folder)? {
+                files::sync_folder(folder.parent().unwrap_or(root))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder a tenant's segments of one date lie in.
+    pub(crate) fn folder_of(&self, tenant: TenantId, date: chrono::NaiveDate) -> PathBuf {
+        date_folder(&tenant_folder(self.root(), tenant), date)
+    }
+
+    /// Notes that an open segment now holds `now` bytes where it held `before`.
+    pub(crate) fn account_write_memory(&self, before: usize, now: usize) {
+        self.0.write_memory_used.fetch_add(now, Ordering::Relaxed);
+        self.0.write_memory_used.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// Bytes that open segments hold, over all commits.
+    pub(crate) fn write_memory_used(&self) -> usize {
+        self.0.write_memory_used.load(Ordering::Relaxed)
+    }
+
+    /// Whether the archive's mark is still there; it goes away with the disk and not with a file.
+    pub(crate) fn is_there(&self) -> bool {
+        mark_path(&self.0.root).exists()
+    }
+}
+
+/// Writes, syncs and removes a file, because permissions alone do not say whether a folder can be written.
+fn probe_writable(root: &Path) -> Result<(), ArchiveError> {
+    let path = root.join(".tenantry-probe.tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&path)?;
+        file.write_all(b"tenantry")?;
+        file.sync_all()
+    };
+    let result = write().map_err(ArchiveError::io("write in archive folder", root));
+    files::remove_file(&path)?;
+    result
+}
+
+/// The version of folders, columns and sidecars written by this program.
+const FORMAT: u64 = 1;
+
+/// `{root}/_tenantry.json`: says that this folder is an archive, and of which format.
+fn mark_path(root: &Path) -> PathBuf {
+    root.join("_tenantry.json")
+}
+
+/// Writes the mark into a new archive; refuses an archive of a later format.
+fn check_mark(root: &Path) -> Result<(), ArchiveError> {
+    let path = mark_path(root);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mark = serde_json::json!({ "archive_format": FORMAT }).to_string();
+            return files::write_synced(&path, mark.as_bytes());
+        }
+        Err(error) => return Err(ArchiveError::io("read", &path)(error)),
+    };
+    let mark: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+    match mark.as_ref().and_then(|mark| mark.get("archive_format")?.as_u64()) {
+        Some(FORMAT) => Ok(()),
+        format => Err(ArchiveError::UnknownFormat { path, format }),
+    }
+}
