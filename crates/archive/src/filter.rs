@@ -66,7 +66,7 @@ impl Filter {
 
     fn index(&self, key: u64) -> Option<usize> {
         // The high half of the number, scaled to the number of blocks.
-        usize::try_from((key >> 32) * self.blocks.len() as u64 >> 32).ok()
+        usize::try_from(((key >> 32) * self.blocks.len() as u64) >> 32).ok()
     }
 }
 

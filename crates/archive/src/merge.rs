@@ -349,7 +349,7 @@ impl<'a> Merged<'a> {
     /// Reads the next batch of a run and queues its first row.
     fn advance(&mut self, number: usize) -> Result<(), ArchiveError> {
         let Some(run) = self.runs.get_mut(number) else { return Ok(()) };
-        while let Some(batch) = run.next() {
+        for batch in run.by_ref() {
             let batch = batch?;
             let orders = orders(&batch);
             let Some(first) = orders.first().copied() else { continue };

@@ -1,0 +1,331 @@
+//! Commits one at a time: what is stored where, what a repeat is, and what is left after each way a commit can end.
+
+use std::os::unix::fs::PermissionsExt;
+
+use archive::{Appended, Archive, ArchiveError, ArchiveOptions, ContentRef, NewCommit};
+use arrow::array::AsArray;
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use protocol::ids::ContentType;
+
+use crate::world::{World, append, append_from, record, tenant, time};
+
+const ID: &str = "0b7a9d1e-1111-4222-8333-444455556666";
+
+#[test]
+fn a_record_is_kept_byte_for_byte_beside_its_columns() {
+    let mut world = World::new();
+    let raw = record(ID, "2026-03-04T05:06:07", "caf\u{e9} \\u0000 \\/");
+    world.store(&[&raw]);
+    assert_eq!(world.raw(), std::slice::from_ref(&raw));
+
+    let segment = &world.visible[0];
+    assert_eq!(segment.path().to_str().unwrap(), format!("tenant={}/date=2026-03-04/1-0.parquet", tenant()));
+    assert_eq!((segment.rows, segment.second_min, segment.second_max), (1, Some(1_772_600_767), Some(1_772_600_767)));
+    let file = std::fs::File::open(world.archive.segment_path(segment)).unwrap();
+    let batch = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().next().unwrap().unwrap();
+    assert_eq!(batch.schema().fields(), archive::arrow_schema().fields());
+    let text = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().iter().next().unwrap();
+    for (name, expected) in [
+        ("tenant_id", Some("6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11")),
+        ("content_type", Some("Audit.SharePoint")),
+        ("content_id", Some("content-of-2026-03-05T10:00:00Z")),
+        ("id", Some(ID)),
+        ("record_type_name", Some("SharePointFileOperation")),
+        ("operation", Some("FileAccessed")),
+        ("workload", Some("SharePoint")),
+        ("user_id", Some("user@contoso.com")),
+        ("user_key", Some("i:0h.f|membership|1003")),
+        ("organization_id", Some("6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11")),
+        ("object_id", Some("https://contoso.sharepoint.com/a b.docx")),
+        ("client_ip", Some("203.0.113.7")),
+        ("result_status", None),
+        ("app_id", None),
+        ("session_id", None),
+        ("raw", Some(raw.as_str())),
+    ] {
+        assert_eq!(text(name), expected, "{name}");
+    }
+    let micros = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<TimestampMicrosecondType>().value(0);
+    assert_eq!(micros("creation_time"), 1_772_600_767_000_000);
+    assert_eq!(micros("ingested_at"), time("2026-03-09T00:00:00Z").timestamp_micros());
+    assert_eq!(batch.column_by_name("record_type").unwrap().as_primitive::<Int32Type>().value(0), 6);
+    assert_eq!(batch.column_by_name("user_type").unwrap().as_primitive::<Int32Type>().value(0), 0);
+    assert_eq!(batch.column_by_name("commit").unwrap().as_primitive::<Int64Type>().value(0), 1);
+}
+
+#[test]
+fn a_repeat_is_not_stored_in_the_same_commit_nor_in_a_later_one() {
+    let mut world = World::new();
+    let raw = record(ID, "2026-03-04T05:06:07", "a");
+    assert_eq!(world.store(&[&raw, &raw]), [Appended::New, Appended::Duplicate]);
+    assert_eq!(world.store(&[&raw]), [Appended::Duplicate]);
+    world.reopen();
+    assert_eq!(world.store(&[&raw]), [Appended::Duplicate]);
+    assert_eq!(world.raw().len(), 1);
+    assert_eq!(world.visible.len(), 1, "a commit of repeats has no segment");
+}
+
+#[test]
+fn the_same_id_with_another_body_is_kept_and_reported() {
+    let mut world = World::new();
+    let bodies = ["a", "b", "c"].map(|rest| record(ID, "2026-03-04T05:06:07", rest));
+    assert_eq!(world.store(&bodies[..2]), [Appended::New, Appended::Variant]);
+    assert_eq!(world.store(&bodies), [Appended::Duplicate, Appended::Duplicate, Appended::Variant]);
+    assert_eq!(world.store(&bodies), [Appended::Duplicate; 3]);
+    assert_eq!(world.raw(), bodies);
+}
+
+#[test]
+fn a_body_that_differs_in_white_space_only_is_another_body() {
+    let mut world = World::new();
+    let raw = record(ID, "2026-03-04T05:06:07", "a");
+    let spaced = raw.replacen("{", "{ ", 1);
+    assert_eq!(world.store(&[raw, spaced]), [Appended::New, Appended::Variant]);
+}
+
+#[test]
+fn records_without_id_are_told_apart_by_their_bodies() {
+    let mut world = World::new();
+    let raw = [r#"{"CreationTime":"2026-03-04T05:06:07","A":1}"#, r#"{"CreationTime":"2026-03-04T05:06:07","A":2}"#];
+    assert_eq!(world.store(&raw), [Appended::New; 2]);
+    assert_eq!(world.store(&raw), [Appended::Duplicate; 2]);
+}
+
+#[test]
+fn a_repeat_without_a_readable_time_is_found_under_any_date() {
+    let mut world = World::new();
+    let untimed = [
+        r#"{"Id":"x"}"#,
+        r#"{"Id":"y","CreationTime":"soon"}"#,
+        r#"{}"#,
+        r#"{"Id":"z","CreationTime":"+12026-01-01T00:00:00Z"}"#,
+    ];
+    let mut writer = world.begin();
+    for raw in untimed {
+        assert_eq!(append_from(&mut writer, "2026-03-05T10:00:00Z", raw.as_bytes()), Appended::New, "{raw}");
+    }
+    let committed = writer.finish().unwrap();
+    assert_eq!(committed.segments.len(), 1);
+    assert_eq!(committed.segments[0].date.to_string(), "2026-03-05", "filed by the content's date");
+    assert_eq!(committed.segments[0].untimed_rows, 4);
+    assert_eq!(committed.segments[0].second_min, None);
+    world.make_visible(committed);
+    let mut writer = world.begin();
+    for raw in untimed {
+        assert_eq!(append_from(&mut writer, "2026-03-07T10:00:00Z", raw.as_bytes()), Appended::Duplicate, "{raw}");
+    }
+    writer.finish().unwrap();
+    assert!(world.records().iter().all(|record| record.creation_time.is_none()));
+}
+
+#[test]
+fn a_commit_that_the_ledger_never_saw_does_not_hide_its_records() {
+    let mut world = World::new();
+    let raw = record(ID, "2026-03-04T05:06:07", "a");
+    let mut writer = world.begin();
+    assert_eq!(append(&mut writer, raw.as_bytes()), Appended::New);
+    let lost = writer.finish().unwrap();
+    // Without a crash, and the files still there.
+    let mut writer = world.begin();
+    assert_eq!(append(&mut writer, raw.as_bytes()), Appended::New);
+    drop(writer);
+    // With one.
+    world.reopen();
+    assert_eq!(world.store(&[&raw]), [Appended::New]);
+    assert_eq!(world.raw(), [raw]);
+    assert_eq!(world.visible[0].path(), lost.segments[0].path(), "the file of the same name was replaced");
+}
+
+#[test]
+fn the_sidecar_of_a_dropped_commit_is_not_taken_for_that_of_a_later_one() {
+    let mut world = World::new();
+    let (a, b) = (record("a", "2026-03-04T05:06:07", ""), record("b", "2026-03-04T05:06:07", ""));
+    let mut writer = world.begin();
+    append(&mut writer, a.as_bytes());
+    let lost = writer.finish().unwrap();
+    let sidecar_of_lost = std::fs::read(world.sidecar_path(&lost.segments[0])).unwrap();
+    assert_eq!(world.store(&[&b]), [Appended::New]);
+    std::fs::write(world.sidecar_path(&world.visible[0]), sidecar_of_lost).unwrap();
+    world.reopen();
+    assert_eq!(world.store(&[&a, &b]), [Appended::New, Appended::Duplicate]);
+}
+
+#[test]
+fn abandoning_removes_every_file_of_the_commit() {
+    let world = World::new();
+    let before = world.files();
+    let mut writer = world.begin();
+    for day in 1..=20 {
+        append(&mut writer, record("a", &format!("2026-03-{day:02}T00:00:00"), "").as_bytes());
+    }
+    assert!(world.files().len() > before.len());
+    let content = ContentRef {
+        content_type: &ContentType::General,
+        content_id: &"c".parse().unwrap(),
+        created: time("2026-03-05"),
+    };
+    writer.quarantine(&content, b"rubbish", "it is rubbish").unwrap();
+    writer.abandon().unwrap();
+    assert_eq!(world.files(), before);
+    drop(world.begin());
+    assert_eq!(world.files(), before);
+}
+
+#[test]
+fn a_discarded_commit_leaves_no_file() {
+    let mut world = World::new();
+    world.store(&[record("a", "2026-03-04T05:06:07", "")]);
+    let before = world.files();
+    let mut writer = world.begin();
+    append(&mut writer, record("b", "2026-03-04T05:06:07", "").as_bytes());
+    let committed = writer.finish().unwrap();
+    assert_ne!(world.files(), before);
+    world.archive.discard(&committed).unwrap();
+    assert_eq!(world.files(), before);
+}
+
+#[test]
+fn more_dates_than_open_files_lose_nothing() {
+    let mut world = World::new();
+    let records: Vec<_> = (0..3)
+        .flat_map(|round| {
+            (1..=28).map(move |day| record(&format!("{round}-{day}"), &format!("2026-02-{day:02}T12:00:00"), ""))
+        })
+        .collect();
+    assert!(world.store(&records).iter().all(|appended| *appended == Appended::New));
+    let mut expected = records.clone();
+    expected.sort();
+    assert_eq!(world.raw(), expected);
+    assert!(world.store(&records).iter().all(|appended| *appended == Appended::Duplicate));
+    let parts: std::collections::BTreeSet<_> = world.visible.iter().map(|segment| segment.part).collect();
+    assert_eq!(parts.len(), world.visible.len(), "no two files of a commit share a part number");
+}
+
+#[test]
+fn little_memory_makes_more_files_and_the_same_records() {
+    let mut world = World::with(|options| {
+        options.write_memory_bytes = 200_000;
+        options.dedup_memory_bytes = 0;
+    });
+    let filler = "x".repeat(10_000);
+    let records: Vec<_> = (0..400)
+        .map(|number| record(&format!("{number:04}"), "2026-03-04T05:06:07", &format!("{filler}{number}")))
+        .collect();
+    world.store(&records);
+    assert!(world.visible.len() > 1);
+    let mut expected = records.clone();
+    expected.sort();
+    assert_eq!(world.raw(), expected);
+    assert!(world.store(&records).iter().all(|appended| *appended == Appended::Duplicate));
+}
+
+#[test]
+fn what_is_no_text_and_what_is_quarantined_is_kept_as_delivered_once() {
+    let mut world = World::new();
+    let bad = b"{\"Id\":\"\xff\"}";
+    let mut writer = world.begin();
+    assert_eq!(append(&mut writer, bad), Appended::Quarantined);
+    let content = ContentRef {
+        content_type: &ContentType::DlpAll,
+        content_id: &"c$1".parse().unwrap(),
+        created: time("2026-03-05"),
+    };
+    writer.quarantine(&content, b"[1,", "the array ends early").unwrap();
+    let committed = writer.finish().unwrap();
+    assert_eq!(committed.stats.quarantined, 2);
+    for (kept, bytes) in committed.quarantined.iter().zip([&bad[..], b"[1,"]) {
+        assert_eq!(std::fs::read(world.archive.root().join(&kept.path)).unwrap(), bytes);
+        assert_eq!(kept.digest, *blake3::hash(bytes).as_bytes());
+        assert_eq!(kept.bytes, bytes.len() as u64);
+    }
+    let kept = &committed.quarantined[1];
+    let note = std::fs::read_to_string(world.archive.root().join(&kept.path).with_extension("json")).unwrap();
+    for part in ["the array ends early", "DLP.All", "c$1", "2026-03-05T00:00:00"] {
+        assert!(note.contains(part), "{note}");
+    }
+    world.make_visible(committed.clone());
+    let before = world.files();
+    // The same piece again, in a commit that is then abandoned, must not take the first one away.
+    let mut writer = world.begin();
+    append(&mut writer, bad);
+    writer.abandon().unwrap();
+    assert_eq!(world.files(), before);
+}
+
+#[test]
+fn a_record_of_32_mib_is_stored_and_one_byte_more_is_quarantined() {
+    let mut world = World::new();
+    let frame = record("a", "2026-03-04T05:06:07", "").len();
+    let fits = record("a", "2026-03-04T05:06:07", &"x".repeat((32 << 20) - frame));
+    let exceeds = record("a", "2026-03-04T05:06:07", &"x".repeat((32 << 20) - frame + 1));
+    assert_eq!(world.store(&[&fits, &exceeds]), [Appended::New, Appended::Quarantined]);
+    assert!(world.raw() == [fits]);
+}
+
+#[test]
+fn a_commit_number_that_is_visible_is_refused() {
+    let mut world = World::new();
+    world.store(&[record("a", "2026-03-04T05:06:07", "")]);
+    let again = NewCommit { tenant: tenant(), number: 1, visible: world.set(), ingested_at: time("2026-03-09") };
+    let error = world.archive.begin(again).err().unwrap();
+    assert!(matches!(error, ArchiveError::CommitInUse { commit: 1, .. }), "{error}");
+}
+
+#[test]
+fn an_unwritable_folder_is_named_with_its_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Archive::open(&ArchiveOptions::at(&file)).err().unwrap().to_string();
+    assert!(error.contains(file.to_str().unwrap()), "{error}");
+
+    let locked = folder.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o500)).unwrap();
+    let opened = Archive::open(&ArchiveOptions::at(&locked));
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o700)).unwrap();
+    match opened {
+        Ok(_) => println!("skipped: this user may write anywhere"),
+        Err(error) => assert!(error.to_string().contains("give the user that runs this"), "{error}"),
+    }
+}
+
+#[test]
+fn an_archive_of_a_later_format_is_refused() {
+    let world = World::new();
+    std::fs::write(world.archive.root().join("_tenantry.json"), r#"{"archive_format":2}"#).unwrap();
+    let error = Archive::open(&world.options).err().unwrap();
+    assert!(matches!(error, ArchiveError::UnknownFormat { format: Some(2), .. }), "{error}");
+}
+
+#[test]
+fn two_tenants_with_the_same_record_both_keep_it() {
+    let mut world = World::new();
+    let raw = record(ID, "2026-03-04T05:06:07", "a");
+    world.store(&[&raw]);
+    let other = "11111111-2222-4333-8444-555566667777".parse().unwrap();
+    let commit =
+        NewCommit { tenant: other, number: 1, visible: std::sync::Arc::default(), ingested_at: time("2026-03-09") };
+    let mut writer = world.archive.begin(commit).unwrap();
+    assert_eq!(append(&mut writer, raw.as_bytes()), Appended::New);
+    let committed = writer.finish().unwrap();
+    world.visible.extend(committed.segments);
+    assert_eq!(world.raw().len(), 2);
+    world.archive.purge_tenant(tenant()).unwrap();
+    world.visible.retain(|segment| segment.tenant == other);
+    assert_eq!(world.raw(), [raw]);
+    assert!(world.files().iter().all(|name| !name.contains(&tenant().to_string())), "{:?}", world.files());
+}
+
+#[test]
+fn a_reader_sees_the_commits_it_asks_for_and_no_others() {
+    let mut world = World::new();
+    for number in 1..=4 {
+        world.store(&[record(&number.to_string(), "2026-03-04T05:06:07", "")]);
+    }
+    world.merge("2026-03-04");
+    let read = world.archive.read(world.visible.clone(), 1, 3);
+    let commits: Vec<_> = read.map(|record| record.unwrap().commit).collect();
+    assert_eq!(commits, [2, 3], "after 1, up to 3");
+}

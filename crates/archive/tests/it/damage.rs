@@ -1,0 +1,165 @@
+//! Files broken on purpose: every flipped bit of a segment is found and named, and a broken sidecar costs only time.
+
+use archive::{Appended, ArchiveError, Depth};
+
+use crate::world::{World, append, record, tenant};
+
+const DAY: &str = "2026-03-04T05:06:07";
+
+fn world_of(records: u32) -> (World, Vec<String>) {
+    let mut world = World::new();
+    let records: Vec<_> = (0..records).map(|n| record(&n.to_string(), DAY, "")).collect();
+    world.store(&records);
+    (world, records)
+}
+
+#[test]
+fn a_sound_archive_verifies_at_both_depths() {
+    let (mut world, records) = world_of(300);
+    world.store(&[record("later", DAY, "")]);
+    for depth in [Depth::Digest, Depth::Records] {
+        let mut seen = 0;
+        let verified = world.archive.verify(&world.visible, depth, |_| seen += 1).unwrap();
+        assert_eq!(verified.damaged, []);
+        assert_eq!((verified.segments, verified.rows, seen), (2, records.len() as u64 + 1, 2));
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_a_segment_is_found_and_named() {
+    let (world, _) = world_of(3);
+    let path = world.archive.segment_path(&world.visible[0]);
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&path, bytes).unwrap();
+        let verified = world.archive.verify(&world.visible, Depth::Digest, |_| ()).unwrap();
+        assert_eq!(verified.damaged.len(), 1, "byte {at}");
+        assert_eq!(verified.damaged[0].path, path);
+    }
+}
+
+#[test]
+fn a_segment_that_is_missing_cut_off_or_replaced_is_found() {
+    let (mut world, _) = world_of(3);
+    world.store(&[record("other", DAY, "")]);
+    let paths: Vec<_> = world.visible.iter().map(|segment| world.archive.segment_path(segment)).collect();
+    let whole = std::fs::read(&paths[0]).unwrap();
+    let problem = |world: &World| {
+        let verified = world.archive.verify(&world.visible, Depth::Records, |_| ()).unwrap();
+        let problems: Vec<_> = verified.damaged.into_iter().map(|damage| damage.problem).collect();
+        problems.join("; ")
+    };
+    std::fs::write(&paths[0], &whole[..whole.len() - 1]).unwrap();
+    assert!(problem(&world).contains("bytes instead of"));
+    std::fs::copy(&paths[1], &paths[0]).unwrap();
+    assert!(!problem(&world).is_empty());
+    std::fs::remove_file(&paths[0]).unwrap();
+    assert_eq!(problem(&world), "the file is missing");
+}
+
+#[test]
+fn a_broken_or_missing_sidecar_is_made_again_and_dedup_stays_exact() {
+    let (mut world, records) = world_of(200);
+    let path = world.sidecar_path(&world.visible[0]);
+    let whole = std::fs::read(&path).unwrap();
+    for at in (0..whole.len()).step_by(37).chain([0, whole.len() - 1]) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+        world.reopen();
+        assert_eq!(world.store(&records), [Appended::Duplicate; 200], "byte {at}");
+    }
+    for length in [0, 1, 50, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        world.reopen();
+        assert_eq!(world.store(&records), [Appended::Duplicate; 200], "cut to {length}");
+        assert!(std::fs::read(&path).unwrap() == whole, "it was made again");
+    }
+    std::fs::remove_dir_all(world.archive.root().join("_dedup")).unwrap();
+    // With its head still in memory, too.
+    assert_eq!(world.store(&records), [Appended::Duplicate; 200]);
+    assert!(std::fs::read(&path).unwrap() == whole);
+}
+
+#[test]
+fn a_damaged_segment_does_not_stop_collection_and_is_reported() {
+    let (mut world, records) = world_of(3);
+    let path = world.archive.segment_path(&world.visible[0]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    // While the sidecar is sound it is enough.
+    world.reopen();
+    assert_eq!(world.store(&records), [Appended::Duplicate; 3]);
+    // Without it nobody can say what the segment held: what comes again is stored again.
+    std::fs::remove_file(world.sidecar_path(&world.visible[0])).unwrap();
+    world.reopen();
+    let mut writer = world.begin();
+    assert_eq!(append(&mut writer, records[0].as_bytes()), Appended::New);
+    let committed = writer.finish().unwrap();
+    assert_eq!(committed.damaged.len(), 1);
+    assert_eq!(committed.damaged[0].path, path);
+}
+
+#[test]
+fn with_the_whole_archive_gone_a_commit_fails_instead_of_storing_everything_again() {
+    let (world, records) = world_of(3);
+    let mut writer = world.begin();
+    std::fs::remove_dir_all(world.archive.root()).unwrap();
+    let content_id = "c".parse().unwrap();
+    let content = archive::ContentRef {
+        content_type: &protocol::ids::ContentType::General,
+        content_id: &content_id,
+        created: crate::world::time(DAY),
+    };
+    let error = writer.append(&content, records[0].as_bytes()).unwrap_err();
+    assert!(matches!(error, ArchiveError::Io { .. }), "{error}");
+    let again = writer.append(&content, records[0].as_bytes()).unwrap_err();
+    assert!(matches!(again, ArchiveError::Failed { commit: 2, .. }), "{again}");
+}
+
+#[test]
+fn orphans_and_temporary_files_go_and_everything_else_stays() {
+    let (mut world, _) = world_of(3);
+    let mut writer = world.begin();
+    append(&mut writer, record("lost", DAY, "").as_bytes());
+    let lost = writer.finish().unwrap();
+    let folder = world.archive.segment_path(&lost.segments[0]).parent().unwrap().to_owned();
+    let mut forgotten = world.begin();
+    append(&mut forgotten, record("under way", "2026-03-08T00:00:00", "").as_bytes());
+    // As a crash does: no destructor runs.
+    std::mem::forget(forgotten);
+    std::fs::write(folder.join("notes.txt"), "mine").unwrap();
+    std::fs::write(folder.join("2-0.parquet.bak"), "mine").unwrap();
+    world.reopen();
+    let removed = world.archive.remove_orphans(tenant(), &world.set(), world.last_commit).unwrap();
+    assert_eq!((removed.segments, removed.temporary, removed.sidecars), (1, 1, 1));
+    let names = world.files();
+    assert_eq!(names.iter().filter(|name| name.ends_with(".parquet")).count(), 1);
+    assert!(names.iter().any(|name| name.ends_with("notes.txt")) && names.iter().any(|name| name.ends_with(".bak")));
+    assert_eq!(world.archive.remove_orphans(tenant(), &world.set(), 1).unwrap(), archive::Removed::default());
+    assert_eq!(world.records().len(), 3);
+    world.store(&[record("next", DAY, "")]);
+}
+
+#[test]
+fn a_ledger_behind_its_archive_is_refused_and_nothing_removed() {
+    let mut world = World::new();
+    for n in 0..5 {
+        world.store(&[record(&n.to_string(), DAY, "")]);
+    }
+    let files = world.files();
+    // A ledger started anew, and one restored from before the last three commits.
+    for known in [0, 2] {
+        let set = world.visible[..known].iter().cloned().collect();
+        let error = world.archive.remove_orphans(tenant(), &set, known as u64).unwrap_err();
+        assert!(matches!(error, ArchiveError::LedgerBehind { highest: 5, .. }), "{error}");
+        assert!(error.to_string().contains("restore the ledger"), "{error}");
+        assert_eq!(world.files(), files);
+    }
+    // Two may be a commit and a merge.
+    let set = world.visible[..3].iter().cloned().collect();
+    assert_eq!(world.archive.remove_orphans(tenant(), &set, 3).unwrap().segments, 2);
+}

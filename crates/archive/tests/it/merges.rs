@@ -1,0 +1,123 @@
+//! Merging: the same records in fewer files, in order of time, and nothing changed for dedup.
+
+use std::cell::Cell;
+
+use archive::{Appended, ArchiveError};
+
+use crate::world::{World, record};
+
+const DAY: &str = "2026-03-04";
+
+fn at(second: u32) -> String {
+    format!("{DAY}T{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[test]
+fn a_merge_keeps_bytes_and_commits_and_sorts_by_time() {
+    let mut world = World::new();
+    // Each commit out of order, and their times interleaved; one record of each without a time.
+    for commit in 0..5 {
+        let mut records: Vec<_> =
+            (0..40).rev().map(|n| record(&format!("{commit}-{n}"), &at(n * 7 + commit), "")).collect();
+        records.push(format!(r#"{{"Id":"untimed {commit}"}}"#));
+        let mut writer = world.begin();
+        for raw in &records {
+            crate::world::append_from(&mut writer, "2026-03-04T23:00:00Z", raw.as_bytes());
+        }
+        let committed = writer.finish().unwrap();
+        world.make_visible(committed);
+    }
+    let mut before = world.records();
+    let merged = world.merge(DAY);
+    assert_eq!(merged.len(), 1);
+    assert_eq!((merged[0].rows, merged[0].untimed_rows), (205, 5));
+    let after = world.records();
+    let times: Vec<_> = after.iter().map(|record| record.creation_time).collect();
+    assert!(times[..200].is_sorted() && times[..200].iter().all(Option::is_some));
+    assert!(times[200..].iter().all(Option::is_none), "those without a time come last");
+    let mut after = after;
+    let by = |record: &archive::ArchivedRecord| (record.commit, record.raw.clone());
+    before.sort_by_key(by);
+    after.sort_by_key(by);
+    assert_eq!(before, after);
+    assert_eq!(world.segment_files().len(), 1, "the inputs are deleted");
+}
+
+#[test]
+fn repeats_are_found_in_what_was_merged_and_merged_again() {
+    let mut world = World::new();
+    let records: Vec<_> = (0..100).map(|n| record(&n.to_string(), &at(n), "")).collect();
+    records.chunks(10).for_each(|chunk| drop(world.store(chunk)));
+    world.merge(DAY);
+    assert_eq!(world.store(&records), [Appended::Duplicate; 100]);
+    world.store(&[record("late", &at(50), "")]);
+    let merged = world.merge(DAY);
+    assert_eq!(merged[0].rows, 101);
+    world.reopen();
+    assert_eq!(world.store(&records), [Appended::Duplicate; 100]);
+}
+
+#[test]
+fn more_than_fits_in_memory_is_sorted_all_the_same() {
+    let mut world = World::new();
+    let filler = "y".repeat(200_000);
+    // 400 records of 200 kB: several runs, most of them spilled.
+    let records: Vec<_> =
+        (0..400_u32).map(|n| record(&format!("{n:03}"), &at(n * 7919 % 400), &format!("{filler}{n}"))).collect();
+    records.chunks(100).for_each(|chunk| drop(world.store(chunk)));
+    let before = world.raw();
+    world.merge(DAY);
+    let times: Vec<_> = world.records().into_iter().map(|record| record.creation_time).collect();
+    assert!(times.is_sorted());
+    assert!(world.raw() == before);
+    assert!(world.files().iter().all(|name| !name.ends_with(".tmp")), "{:?}", world.files());
+}
+
+#[test]
+fn a_stopped_merge_leaves_nothing_behind() {
+    let mut world = World::new();
+    for n in 0..20 {
+        world.store(&[record(&n.to_string(), &at(n), "")]);
+    }
+    let files = world.files();
+    // At every point where it may be stopped.
+    for stop_at in 0.. {
+        let asked = Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) >= stop_at;
+        match world.archive.merge(&world.visible, 100, &stop) {
+            Err(ArchiveError::Stopped) => assert_eq!(world.files(), files, "stopped at {stop_at}"),
+            Ok(_) => return assert!(stop_at > 20),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_damaged_input_is_named_and_nothing_is_written() {
+    let mut world = World::new();
+    for n in 0..3 {
+        world.store(&[record(&n.to_string(), &at(n), "")]);
+    }
+    let path = world.archive.segment_path(&world.visible[1]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let files = world.files();
+    match world.archive.merge(&world.visible, 100, &|| false) {
+        Err(ArchiveError::Damaged { path: named, .. }) => assert_eq!(named, path),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.files(), files);
+}
+
+#[test]
+fn inputs_that_do_not_belong_together_are_refused() {
+    let mut world = World::new();
+    world.store(&[record("a", "2026-03-04T00:00:00", ""), record("b", "2026-03-05T00:00:00", "")]);
+    for inputs in [&world.visible[..], &[]] {
+        assert!(matches!(world.archive.merge(inputs, 100, &|| false), Err(ArchiveError::MergeInput { .. })));
+    }
+    let one = &world.visible[..1];
+    assert!(matches!(world.archive.merge(one, 1, &|| false), Err(ArchiveError::MergeInput { .. })));
+}
