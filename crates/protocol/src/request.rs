@@ -63,7 +63,8 @@ impl Request {
     }
 
     /// The request with `token` on it, ready to send. The tenant is the token's own, so a token of one tenant cannot end
-    /// up on a request of another; nor can it leave the cloud it was issued for, or the Activity API.
+    /// up on a request of another; nor can it leave the cloud it was issued for, or the Activity API. Whoever sends it must
+    /// not follow redirects with it.
     ///
     /// # Errors
     /// When the URL is not `cloud`'s, the token's tenant's and the Activity API's, or the token is another cloud's.

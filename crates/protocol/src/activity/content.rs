@@ -145,3 +145,76 @@ pub(super) fn guid(entry: &Map<String, Value>, name: &'static str) -> Result<Uui
     let text = text(entry, name)?.trim();
     Uuid::try_parse(text).map_err(|_| EntryProblem::Malformed { member: name })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cloud::CloudName;
+
+    const URI: &str = "https://manage.office.com/api/v1.0/6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11/activity/feed/audit/8$8";
+
+    fn read(entry: &Value, asked_type: Option<&ContentType>) -> Result<ListedContent, EntryProblem> {
+        let cloud = Cloud::preset(CloudName::Commercial).unwrap();
+        let tenant = "6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11".parse().unwrap();
+        read_content(&EntryContext { cloud: &cloud, tenant, asked_type }, entry.as_object().unwrap())
+    }
+
+    fn whole() -> Value {
+        json!({
+            "contentType": "Audit.Exchange", "contentId": "8$8", "contentUri": URI,
+            "contentCreated": "2026-03-04T05:59:00.123Z", "contentExpiration": "2026-03-11T05:00:00.000Z",
+        })
+    }
+
+    fn without(names: &[&str]) -> Value {
+        let mut entry = whole();
+        for name in names {
+            entry.as_object_mut().unwrap().remove(*name);
+        }
+        entry
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_stands() {
+        let content = read(&whole(), Some(&ContentType::SharePoint)).unwrap();
+        assert_eq!(content.content_type, ContentType::Exchange);
+        assert_eq!(content.content_id.as_str(), "8$8");
+        assert_eq!(content.content_uri.as_str(), URI);
+        assert_eq!(content.content_created, parse_timestamp("2026-03-04T05:59:00.123Z").unwrap());
+        assert_eq!(content.content_expiration, parse_timestamp("2026-03-11T05:00:00Z").unwrap());
+    }
+
+    #[test]
+    fn of_the_two_times_either_stands_in_for_the_other() {
+        let content = read(&without(&["contentExpiration"]), None).unwrap();
+        assert_eq!(content.content_expiration, parse_timestamp("2026-03-11T05:59:00.123Z").unwrap());
+        let content = read(&without(&["contentCreated"]), None).unwrap();
+        assert_eq!(content.content_created, parse_timestamp("2026-03-04T05:00:00Z").unwrap());
+        let neither = read(&without(&["contentCreated", "contentExpiration"]), None).unwrap_err();
+        assert_eq!(neither, EntryProblem::Missing { member: "contentCreated" });
+    }
+
+    #[test]
+    fn a_missing_type_is_the_one_asked_for_and_a_new_type_is_kept() {
+        let nameless = without(&["contentType"]);
+        assert_eq!(read(&nameless, Some(&ContentType::DlpAll)).unwrap().content_type, ContentType::DlpAll);
+        assert_eq!(read(&nameless, None).unwrap_err(), EntryProblem::Missing { member: "contentType" });
+        let mut new = whole();
+        new["contentType"] = json!("Audit.Copilot");
+        assert_eq!(read(&new, None).unwrap().content_type, ContentType::Other("Audit.Copilot".into()));
+    }
+
+    #[test]
+    fn an_unreadable_entry_keeps_its_name_its_time_and_its_beginning() {
+        let entry = without(&["contentUri"]);
+        let problem = read(&entry, None).unwrap_err();
+        let raw = format!("{entry}{}", "ä".repeat(MAX_UNREADABLE_RAW));
+        let kept = unreadable(3, &raw, entry.as_object(), problem);
+        assert_eq!(kept.problem, EntryProblem::Missing { member: "contentUri" });
+        assert_eq!(kept.content_id.unwrap().as_str(), "8$8");
+        assert!(kept.content_created.is_some());
+        assert_eq!((kept.index, kept.raw.chars().count()), (3, MAX_UNREADABLE_RAW));
+    }
+}

@@ -134,4 +134,31 @@ mod tests {
             assert!(texts(text).is_err(), "{text}");
         }
     }
+    #[test]
+    fn bytes_that_are_no_text_cost_their_own_entry_only() {
+        let headers = HeaderMap::new();
+        let body = b"[{\"id\":\"a\"},{\"id\":\"b\xFF\"},{\"id\":\"c\"}]";
+        let response = Response::new(http::StatusCode::OK, &headers, body);
+        let (ids, unreadable) = read_list(Operation::ListContent, &response, |entry| {
+            Ok(super::super::content::text(entry, "id")?.to_owned())
+        })
+        .unwrap();
+        assert_eq!(ids, ["a", "c"]);
+        assert_eq!((unreadable[0].index, &unreadable[0].problem), (1, &EntryProblem::NotUtf8));
+    }
+
+    #[test]
+    fn a_next_page_that_cannot_be_read_is_an_error_and_an_empty_one_is_none() {
+        let next = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("NextPageUri", http::HeaderValue::from_bytes(value).unwrap());
+            next_page_uri(&headers).map(|uri| uri.map(str::to_owned))
+        };
+        assert_eq!(next(b" "), Ok(None));
+        assert_eq!(next(b"https://h/ "), Ok(Some("https://h/".to_owned())));
+        assert!(next(b"https://h/\xFF").is_err());
+        assert!(next(&[b'x'; 8192]).is_ok());
+        assert!(next(&[b'x'; 8193]).is_err());
+        assert_eq!(next_page_uri(&HeaderMap::new()), Ok(None));
+    }
 }

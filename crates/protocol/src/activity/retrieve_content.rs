@@ -1,9 +1,7 @@
 //! `GET {contentUri}`: one blob, a JSON array of records.
 //!
-//! Never sees the records: with a good status the body is a stream for [`record`]'s splitter, of any length. Whether it is
+//! Never sees the records: with a good status the body is a stream, of any length, for whoever splits it. Whether it comes
 //! compressed is between the transport and the server; nothing here asks for it.
-//!
-//! [`record`]: https://docs.rs/record
 
 use http::{HeaderMap, StatusCode};
 

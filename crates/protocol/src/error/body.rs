@@ -98,15 +98,17 @@ fn classify(code: &str, message: &str, joined: &str) -> ErrorCode {
     if code == "429" || joined.contains("Too many frequent subscription start requests") {
         return ErrorCode::StartThrottled;
     }
-    let service_exception = joined.contains("DataServiceException") || code.starts_with("StartSubscription");
-    if service_exception && joined.contains("does not exist") {
-        return ErrorCode::TenantDoesNotExist;
-    }
-    if joined.contains("tring reference not set to an instance of a String") {
-        return ErrorCode::MissingTimeParameter;
-    }
+    // Before the words: a sentence that names its code says it better than its wording.
     if let Some(number) = af_number(message) {
         return ErrorCode::Af(number);
+    }
+    let words = joined.to_ascii_lowercase();
+    if words.contains("tenant") && words.contains("does not exist") {
+        return ErrorCode::TenantDoesNotExist;
+    }
+    // Without its first letter, which the split may have taken.
+    if words.contains("tring reference not set to an instance of a string") {
+        return ErrorCode::MissingTimeParameter;
     }
     if code.is_empty() {
         return ErrorCode::None;

@@ -1,0 +1,15 @@
+//! Wire fixtures and properties of the whole crate, through its public face only.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets something else than it expects shall end there"
+)]
+
+mod activity;
+mod entra;
+mod fixtures;
+mod requests;
+mod robustness;
+mod tokens;
+mod webhook;
