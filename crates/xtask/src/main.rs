@@ -1,1 +1,34 @@
-fn main() {}
+//! `cargo xtask COMMAND`: picks the chore, and nothing else.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "help and errors go to whoever typed the command")]
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+  tidy     hold the tree to the house's rules: one line per finding, exit code 1 when there is any
+  test     every check: formatting, lints, tidy, all tests, and the readers and clients of tests/external";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["tidy"] => xtask::tidy::run(),
+        ["test"] => xtask::test::run(),
+        [] | ["help" | "-h" | "--help"] => {
+            println!("{HELP}");
+            Ok(true)
+        }
+        _ => {
+            eprintln!("no such command: {}\n\n{HELP}", words.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
