@@ -81,12 +81,15 @@ impl ErrorText {
         let code_text = code_text.trim();
         let joined = if code_text.is_empty() { self.message.clone() } else { format!("{code_text}: {}", self.message) };
         let code = classify(code_text, &self.message, &joined);
-        // The whole sentence is the message wherever the code was half of it.
-        let message = match &code {
-            ErrorCode::Af(_) | ErrorCode::StartThrottled | ErrorCode::None if !self.message.is_empty() => &self.message,
-            ErrorCode::Other(text) if text.len() == code_text.len() => &self.message,
-            _ => &joined,
+        // Where the code is only half of a sentence, or longer than what is kept of it, both halves are the message.
+        let says_itself = match &code {
+            ErrorCode::Af(_) => af_number(code_text).is_some() && code_text.len() <= "AF50000".len(),
+            ErrorCode::StartThrottled => code_text == "429",
+            ErrorCode::TenantDoesNotExist | ErrorCode::MissingTimeParameter => false,
+            ErrorCode::Other(kept) => kept.len() == code_text.len(),
+            ErrorCode::None => true,
         };
+        let message = if says_itself { &self.message } else { &joined };
         (code, one_line(message, MAX_MESSAGE))
     }
 }
@@ -228,6 +231,9 @@ mod tests {
         check(r#"[{"error":{"code":"AF20023","message":"m"}}]"#, ErrorCode::Af(20023), "m");
         check(r#"{"error":"AF20023","error_description":"m"}"#, ErrorCode::Af(20023), "m");
         check(r#"{"code":"AF20023","message":{"lang":"en","value":"m"}}"#, ErrorCode::Af(20023), "m");
+        check(r#"{"error":{"code":"AF20024"}}"#, ErrorCode::Af(20024), "");
+        check(r#"{"error":{"code":"Boom AF20024","message":"m"}}"#, ErrorCode::Af(20024), "Boom AF20024: m");
+        check(r#"{"error":{"code":"Odd","message":"m"}}"#, ErrorCode::Other("Odd".into()), "m");
         check(r#"{"Message":"denied"}"#, ErrorCode::None, "denied");
         check(r#""{\"error\":{\"code\":\"AF20023\",\"message\":\"m\"}}""#, ErrorCode::Af(20023), "m");
     }
