@@ -7,10 +7,10 @@
 //! itself is complete (activity-api.md §6), so nobody can claim that.
 
 use chrono::TimeDelta;
+use protocol::activity::{LISTING_REACH, RETENTION};
 use protocol::time::Timestamp;
 
 use crate::model::{Gap, Tile};
-use crate::tile::{CONTENT_LIFETIME, LISTING_REACH};
 
 /// How much of the oldest reachable time the first listing of a feed may miss without that being called a gap: the feed
 /// lets content go while we are still introducing ourselves. Smaller: every new tenant would start with a gap of a few
@@ -60,7 +60,7 @@ pub struct Settlement {
 impl Evidence<'_> {
     /// Where collection of this feed began: `collect_from`, or what the feed still offered when the type was first noted.
     pub fn from(&self) -> Timestamp {
-        let offered = self.collect_from.max(self.first_seen_at - LISTING_REACH);
+        let offered = self.collect_from.max(edge(self.first_seen_at));
         match self.began {
             Some(began) if began > offered && began - offered <= FIRST_LISTING_TOLERANCE => began,
             _ => offered,
@@ -88,7 +88,7 @@ impl Evidence<'_> {
             }
             // A hole that was out of reach when the latest listing was made stays one.
             match latest {
-                Some(latest) if span.until <= latest - LISTING_REACH => assessment.gaps.push(span),
+                Some(latest) if span.until <= edge(latest) => assessment.gaps.push(span),
                 _ => {
                     assessment.open.push(span);
                     complete = false;
@@ -106,7 +106,10 @@ impl Evidence<'_> {
     /// `None`: nothing.
     pub fn settle(&self, before: Timestamp) -> Option<Settlement> {
         let from = self.unsettled_from();
-        let horizon = before - CONTENT_LIFETIME;
+        let retention = TimeDelta::from_std(RETENTION).unwrap_or(TimeDelta::MAX);
+        let horizon = before.checked_sub_signed(retention)?;
+        // A content type that was never listed is not collected, and lacks nothing.
+        self.began?;
         // A tile goes as a whole or stays, so that what is settled ends where the next tile begins.
         let through = self
             .tiles
@@ -120,6 +123,12 @@ impl Evidence<'_> {
         let tiles = self.tiles.iter().filter(|tile| tile.until <= through).map(|tile| tile.start);
         Some(Settlement { through, gaps: gaps.collect(), tiles: tiles.collect() })
     }
+}
+
+/// The earliest start of a listing made at `time`, as tiles are cut there: a window has whole seconds.
+fn edge(time: Timestamp) -> Timestamp {
+    let reach = TimeDelta::from_std(LISTING_REACH).unwrap_or(TimeDelta::MAX) - TimeDelta::seconds(1);
+    time.checked_sub_signed(reach).unwrap_or(Timestamp::MIN_UTC)
 }
 
 /// Through when a listing proves the tile.

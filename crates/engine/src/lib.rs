@@ -2,4 +2,9 @@
 
 pub mod coverage;
 pub mod model;
+pub mod pacing;
+pub mod problem;
+pub mod retry;
+pub mod subscription;
 pub mod tile;
+pub mod token;

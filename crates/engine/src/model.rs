@@ -49,7 +49,7 @@ pub struct Tenant {
 /// Something that keeps a tenant, or one of its content types, from being collected, in the operator's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// A stable word for machines, such as `auditing_off`; see [`crate::model`] users for the list.
+    /// A stable word for machines, such as `auditing_off`: [`crate::problem::ProblemKind::as_str`].
     pub kind: String,
     /// One sentence: what is wrong, and the step that mends it. Never a secret or token.
     pub message: String,
@@ -282,12 +282,33 @@ pub struct Gap {
 /// A content that was given up, as the coverage report names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostContent {
-    /// What was listed.
-    pub content: Listed,
+    /// Its type.
+    pub content_type: ContentType,
+    /// The feed's name for it, or what stands for it when the feed's entry had none that could be read.
+    pub content_id: String,
+    /// When it became available, by the feed's word.
+    pub created: Timestamp,
+    /// When it stops being available.
+    pub expires: Timestamp,
     /// Why it could not be had.
     pub loss: Loss,
     /// When it was given up.
     pub lost_at: Timestamp,
+}
+
+/// An entry of a listing that names no blob we may fetch: lost from the start, and accounted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedEntry {
+    /// Its type, or the one that was asked for.
+    pub content_type: ContentType,
+    /// The feed's name for it, when that much could be read.
+    pub content_id: Option<ContentId>,
+    /// When it became available, when that much could be read.
+    pub created: Option<Timestamp>,
+    /// The entry as it came, cut to some KiB: it tells one nameless entry from another.
+    pub raw: String,
+    /// Why it can not be fetched.
+    pub loss: Loss,
 }
 
 /// A span with a seed's worth of spread, for schedules that must not beat in step.

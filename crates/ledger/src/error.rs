@@ -92,7 +92,9 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// There is no such file.
-    #[error("there is no ledger at {path}: check data_dir and ledger.url, or create it with `tenantry serve` or `tenantry tenant add`")]
+    #[error(
+        "there is no ledger at {path}: check data_dir and ledger.url, or create it with `tenantry serve` or `tenantry tenant add`"
+    )]
     Missing {
         /// The file.
         path: PathBuf,
@@ -115,7 +117,9 @@ pub enum LedgerError {
         found: String,
     },
     /// A later version of the program wrote it.
-    #[error("the ledger {path} is of version {found}, this program knows up to {known}: use the newer tenantry that wrote it")]
+    #[error(
+        "the ledger {path} is of version {found}, this program knows up to {known}: use the newer tenantry that wrote it"
+    )]
     NewerVersion {
         /// The file.
         path: PathBuf,
@@ -125,7 +129,9 @@ pub enum LedgerError {
         known: i64,
     },
     /// It must be brought up to date first, which a reader cannot do.
-    #[error("the ledger {path} is of version {found} and must be brought to {known}: run `tenantry serve` or `tenantry collect --once` once")]
+    #[error(
+        "the ledger {path} is of version {found} and must be brought to {known}: run `tenantry serve` or `tenantry collect --once` once"
+    )]
     OlderVersion {
         /// The file.
         path: PathBuf,
@@ -135,7 +141,9 @@ pub enum LedgerError {
         known: i64,
     },
     /// The file is damaged.
-    #[error("the ledger {path} is damaged ({detail}): stop the collector, keep a copy, and restore it from a backup or with `sqlite3 {path} .recover`; the archive is not affected")]
+    #[error(
+        "the ledger {path} is damaged ({detail}): stop the collector, keep a copy, and restore it from a backup or with `sqlite3 {path} .recover`; the archive is not affected"
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,

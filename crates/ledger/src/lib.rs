@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
-    SegmentRow, Subscription, Tenant, TenantState, Tile,
+    RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -65,13 +65,19 @@ pub trait Ledger: Send + Sync {
     /// The tiles that may still be listed (not yet folded away), by start.
     fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>>;
     /// Writes content rows that are not there yet (one page of a listing, or a notification); says how many were new.
-    /// Content that is already known, in whatever state, is left as it is and does not count as new. One exception: what
-    /// was lost waits again when it is still listed before it expires and there is reason for hope, that is when its
-    /// loss was `missing`, or was `refused_url` and now comes with another URL (a forged notification must not be able
-    /// to spoil a content for good).
+    /// Content that is already known, in whatever state, is left as it is and does not count as new, except:
+    /// * what was lost waits again when it is still listed before it expires and there is reason for hope: when its loss
+    ///   was `missing`, or was `refused_url` and now comes with another URL;
+    /// * what waits after a failure takes another URL it comes with, and is tried at once.
+    ///
+    /// A forged notification, if one got that far, can so not spoil a content for good.
     fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64>;
+    /// Writes down entries of a listing that name no blob we may fetch: each is lost from the start, unless it is known
+    /// already; says how many were new. A later listing that names the blob as it should makes it wait after all.
+    fn entries_refused(&self, tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> LedgerFuture<'_, u64>;
     /// Writes the tile after all pages of one listing are in (inserting it when new). Refused when it is empty, claims
-    /// more than it spans, or overlaps another tile.
+    /// more than it spans, or overlaps another tile; but one that begins where an earlier one has been listed to, or later,
+    /// cuts that one short (`engine::tile` lists the rest of a tile that was left behind as a tile of its own).
     fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()>;
 
     /// Contents that may be fetched at `now`: by urgency (those expiring within a day first, by expiry; then the newest,

@@ -45,8 +45,11 @@ fn take_number(connection: &Connection, id: TenantId, number: CommitNumber, at: 
     if number != expected {
         return Err(LedgerError::CommitOutOfOrder { tenant: id, given: number, expected }.into());
     }
-    sql(connection, "UPDATE tenant SET last_commit = ?2, last_commit_at = ?3 WHERE tenant = ?1")?
-        .execute(params![tenant, count(number.0), ms(at)])?;
+    sql(connection, "UPDATE tenant SET last_commit = ?2, last_commit_at = ?3 WHERE tenant = ?1")?.execute(params![
+        tenant,
+        count(number.0),
+        ms(at)
+    ])?;
     Ok(tenant)
 }
 

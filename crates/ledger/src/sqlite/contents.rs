@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
-use engine::model::{ContentState, Listed, Loss, LossKind, LostContent, Pending};
+use engine::model::{ContentState, Listed, Loss, LossKind, LostContent, Pending, RefusedEntry};
+use protocol::activity::RETENTION;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -41,10 +42,9 @@ fn list(connection: &Connection, tenant: i64, feed: i64, content: &Listed, now: 
         "INSERT INTO content (feed, key, id, state, created, expires) VALUES (?1, ?2, ?3, 0, ?4, ?5)
          ON CONFLICT (feed, key) DO NOTHING RETURNING content",
     )?
-    .query_row(
-        params![feed, key, content.content_id.as_str(), ms(content.created), ms(content.expires)],
-        |row| row.get::<_, i64>(0),
-    )
+    .query_row(params![feed, key, content.content_id.as_str(), ms(content.created), ms(content.expires)], |row| {
+        row.get::<_, i64>(0)
+    })
     .optional()?;
     match row {
         Some(row) => await_attempt(connection, tenant, feed, row, content, now).map(|()| true),
@@ -68,14 +68,18 @@ fn revive(
     )?
     .query_row(params![feed, key, ms(now)], |row| {
         let kind = known(row, 1, &LossKind::ALL)?;
-        Ok((row.get::<_, i64>(0)?, kind, row.get_ref(2)?.as_str()? != content.content_uri.as_str()))
+        let uri = row.get_ref(2)?.as_str()?;
+        Ok((row.get::<_, i64>(0)?, kind, uri.is_empty(), uri != content.content_uri.as_str()))
     })
     .optional()?;
-    let Some((row, kind, other_url)) = lost else { return Ok(()) };
+    let Some((row, kind, without_url, other_url)) = lost else {
+        return correct_url(connection, feed, key, content, now);
+    };
     let hope = match kind {
         LossKind::Missing => true,
         LossKind::RefusedUrl => other_url,
-        LossKind::Expired | LossKind::Unreadable => false,
+        // It was the entry of the listing that could not be read, not a blob.
+        LossKind::Expired | LossKind::Unreadable => without_url,
     };
     if !hope {
         return Ok(());
@@ -84,6 +88,17 @@ fn revive(
     sql(connection, "UPDATE content SET state = 0 WHERE content = ?1")?.execute([row])?;
     count_loss(connection, feed, kind, -1)?;
     await_attempt(connection, tenant, feed, row, content, now)
+}
+
+/// A content that waits after a failure takes the latest URL, if that is another one, and is tried at once.
+fn correct_url(connection: &Connection, feed: i64, key: &[u8; 16], content: &Listed, now: Timestamp) -> Done<()> {
+    sql(
+        connection,
+        "UPDATE pending SET uri = ?3, next_attempt_at = min(next_attempt_at, ?4)
+         WHERE content = (SELECT content FROM content WHERE feed = ?1 AND key = ?2) AND attempts > 0 AND uri <> ?3",
+    )?
+    .execute(params![feed, key, content.content_uri.as_str(), ms(now)])?;
+    Ok(())
 }
 
 fn await_attempt(
@@ -140,12 +155,10 @@ pub(super) fn pending(
 
 pub(super) fn next_attempt_at(connection: &Connection, id: TenantId) -> Done<Option<Timestamp>> {
     let tenant = tenant_number(connection, id)?;
-    let next = sql(
-        connection,
-        "SELECT next_attempt_at FROM pending WHERE tenant = ?1 ORDER BY next_attempt_at LIMIT 1",
-    )?
-    .query_row([tenant], |row| time(row, 0))
-    .optional()?;
+    let next =
+        sql(connection, "SELECT next_attempt_at FROM pending WHERE tenant = ?1 ORDER BY next_attempt_at LIMIT 1")?
+            .query_row([tenant], |row| time(row, 0))
+            .optional()?;
     Ok(next)
 }
 
@@ -179,23 +192,18 @@ pub(super) fn lost(connection: &Connection, id: TenantId, row: i64, loss: &Loss,
     let tenant = tenant_number(connection, id)?;
     let (feed, uri) = settle(connection, id, tenant, row)?;
     sql(connection, "UPDATE content SET state = 2 WHERE content = ?1")?.execute([row])?;
-    sql(
-        connection,
-        "INSERT INTO loss (content, tenant, kind, message, uri, lost_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?
-    .execute(params![row, tenant, loss_kind(loss.kind), message(&loss.message), uri, ms(now)])?;
+    sql(connection, "INSERT INTO loss (content, tenant, kind, message, uri, lost_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![row, tenant, loss_kind(loss.kind), message(&loss.message), uri, ms(now)])?;
     count_loss(connection, feed, loss.kind, 1)
 }
 
 /// Ends the waiting of a content, however it ends; returns its feed and URL.
 pub(super) fn settle(connection: &Connection, id: TenantId, tenant: i64, row: i64) -> Done<(i64, String)> {
-    let (feed, uri, attempts) = sql(
-        connection,
-        "DELETE FROM pending WHERE content = ?1 AND tenant = ?2 RETURNING feed, uri, attempts",
-    )?
-    .query_row(params![row, tenant], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?)))
-    .optional()?
-    .ok_or(LedgerError::NotListed { tenant: id, row })?;
+    let (feed, uri, attempts) =
+        sql(connection, "DELETE FROM pending WHERE content = ?1 AND tenant = ?2 RETURNING feed, uri, attempts")?
+            .query_row(params![row, tenant], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?)))
+            .optional()?
+            .ok_or(LedgerError::NotListed { tenant: id, row })?;
     sql(connection, "UPDATE feed SET pending = pending - 1, failing = failing - ?2 WHERE feed = ?1")?
         .execute(params![feed, i64::from(attempts > 0)])?;
     Ok((feed, uri))
@@ -216,19 +224,50 @@ pub(super) fn losses(connection: &Connection, id: TenantId, limit: u32) -> Done<
     let tenant = tenant_number(connection, id)?;
     let mut statement = sql(
         connection,
-        "SELECT t.name, c.id, l.uri, c.created, c.expires, l.kind, l.message, l.lost_at
+        "SELECT t.name, c.id, c.created, c.expires, l.kind, l.message, l.lost_at
          FROM loss AS l CROSS JOIN content AS c USING (content) CROSS JOIN feed AS f ON f.feed = c.feed
          CROSS JOIN content_type AS t USING (type)
          WHERE l.tenant = ?1 ORDER BY l.lost_at DESC, l.content DESC LIMIT ?2",
     )?;
     let losses = statement.query_map(params![tenant, limit], |row| {
         Ok(LostContent {
-            content: content(row, 0)?,
-            loss: Loss { kind: known(row, 5, &LossKind::ALL)?, message: row.get(6)? },
-            lost_at: time(row, 7)?,
+            content_type: parsed(row, 0)?,
+            content_id: row.get(1)?,
+            created: time(row, 2)?,
+            expires: time(row, 3)?,
+            loss: Loss { kind: known(row, 4, &LossKind::ALL)?, message: row.get(5)? },
+            lost_at: time(row, 6)?,
         })
     })?;
     Ok(losses.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn refused(connection: &Connection, id: TenantId, entries: &[RefusedEntry], now: Timestamp) -> Done<u64> {
+    let tenant = tenant_number(connection, id)?;
+    let retention = TimeDelta::from_std(RETENTION).unwrap_or(TimeDelta::MAX);
+    let mut new = 0;
+    for entry in entries {
+        let feed = ensure_feed(connection, tenant, &entry.content_type, now)?;
+        let name = match &entry.content_id {
+            Some(content_id) => content_id.as_str().to_owned(),
+            None => format!("entry {}", blake3::hash(entry.raw.as_bytes())),
+        };
+        let created = entry.created.unwrap_or(now);
+        let expires = created.checked_add_signed(retention).unwrap_or(created);
+        let row = sql(
+            connection,
+            "INSERT INTO content (feed, key, id, state, created, expires) VALUES (?1, ?2, ?3, 2, ?4, ?5)
+             ON CONFLICT (feed, key) DO NOTHING RETURNING content",
+        )?
+        .query_row(params![feed, content_key(&name), name, ms(created), ms(expires)], |row| row.get::<_, i64>(0))
+        .optional()?;
+        let Some(row) = row else { continue };
+        let text = format!("{}: {}", entry.loss.message, entry.raw);
+        add_loss(connection, tenant, row, &Loss { kind: entry.loss.kind, message: text }, "", now)?;
+        count_loss(connection, feed, entry.loss.kind, 1)?;
+        new += 1;
+    }
+    Ok(new)
 }
 
 pub(super) fn state(

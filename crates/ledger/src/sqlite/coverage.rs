@@ -55,19 +55,7 @@ pub(super) fn tile_listed(connection: &Connection, id: TenantId, content_type: &
         return Err(malformed("it is listed through a time outside of it").into());
     }
     let feed = ensure_feed(connection, tenant, content_type, tile.listed_at.unwrap_or(tile.start))?;
-    // Only its neighbours can overlap it: the last that starts before its end, other than itself.
-    let neighbour = sql(
-        connection,
-        "SELECT start, until FROM tile WHERE feed = ?1 AND start < ?3 AND start <> ?2 ORDER BY start DESC LIMIT 1",
-    )?
-    .query_row(params![feed, ms(tile.start), ms(tile.until)], |row| Ok((time(row, 0)?, time(row, 1)?)))
-    .optional()?;
-    if let Some((other, other_until)) = neighbour
-        && other_until > tile.start
-    {
-        let content_type = content_type.clone();
-        return Err(LedgerError::OverlappingTile { tenant: id, content_type, start: tile.start, other }.into());
-    }
+    make_room(connection, id, content_type, feed, tile)?;
     sql(
         connection,
         "INSERT INTO tile (feed, start, until, listed_until, listed_at, closed_listings, next_listing_at, late_contents)
@@ -90,6 +78,31 @@ pub(super) fn tile_listed(connection: &Connection, id: TenantId, content_type: &
         "UPDATE feed SET began = min(coalesce(began, ?2), ?2) WHERE feed = ?1 AND settled_through IS NULL",
     )?
     .execute(params![feed, ms(tile.start)])?;
+    Ok(())
+}
+
+/// Refuses a tile that overlaps another. One that begins where an earlier one has been listed to, or later, cuts that one
+/// short instead: it was left behind half listed, and has fallen out of the feed's reach since.
+fn make_room(connection: &Connection, id: TenantId, content_type: &ContentType, feed: i64, tile: &Tile) -> Done<()> {
+    // Tiles do not overlap, so only the last one that starts before this one's end can be in the way.
+    let neighbour = sql(
+        connection,
+        "SELECT start, until, listed_until FROM tile WHERE feed = ?1 AND start < ?3 AND start <> ?2
+         ORDER BY start DESC LIMIT 1",
+    )?
+    .query_row(params![feed, ms(tile.start), ms(tile.until)], |row| {
+        Ok((time(row, 0)?, time(row, 1)?, time_if_any(row, 2)?))
+    })
+    .optional()?;
+    let Some((other, _, listed)) = neighbour.filter(|(_, until, _)| *until > tile.start) else {
+        return Ok(());
+    };
+    if other > tile.start || listed.is_some_and(|listed| listed > tile.start) {
+        let content_type = content_type.clone();
+        return Err(LedgerError::OverlappingTile { tenant: id, content_type, start: tile.start, other }.into());
+    }
+    sql(connection, "UPDATE tile SET until = ?3, next_listing_at = NULL WHERE feed = ?1 AND start = ?2")?
+        .execute(params![feed, ms(other), ms(tile.start)])?;
     Ok(())
 }
 
@@ -139,12 +152,10 @@ fn feed_coverage(
     let tiles = tiles_of(connection, feed.feed)?;
     let mut evidence = feed.evidence(collect_from, &tiles);
     let from = evidence.from();
-    evidence.oldest_unarchived = sql(
-        connection,
-        "SELECT created FROM pending WHERE feed = ?1 AND created >= ?2 ORDER BY created LIMIT 1",
-    )?
-    .query_row(params![feed.feed, ms(from)], |row| time(row, 0))
-    .optional()?;
+    evidence.oldest_unarchived =
+        sql(connection, "SELECT created FROM pending WHERE feed = ?1 AND created >= ?2 ORDER BY created LIMIT 1")?
+            .query_row(params![feed.feed, ms(from)], |row| time(row, 0))
+            .optional()?;
     let last_failure = sql(
         connection,
         "SELECT failure FROM pending WHERE feed = ?1 AND failure_number IS NOT NULL
@@ -164,9 +175,8 @@ fn feed_coverage(
 
 fn gaps_of(connection: &Connection, feed: i64) -> Done<Vec<Gap>> {
     let mut statement = sql(connection, "SELECT start, until FROM gap WHERE feed = ?1 ORDER BY start DESC LIMIT ?2")?;
-    let gaps = statement.query_map(params![feed, Coverage::GAPS_MAX], |row| {
-        Ok(Gap { start: time(row, 0)?, until: time(row, 1)? })
-    })?;
+    let gaps = statement
+        .query_map(params![feed, Coverage::GAPS_MAX], |row| Ok(Gap { start: time(row, 0)?, until: time(row, 1)? }))?;
     let mut gaps: Vec<Gap> = gaps.collect::<Result<_, _>>()?;
     gaps.reverse();
     Ok(gaps)
@@ -245,8 +255,7 @@ fn settle(connection: &Connection, feed: &Feed, collect_from: Timestamp, before:
         add_gap(connection, feed.feed, gap)?;
     }
     for start in &settlement.tiles {
-        sql(connection, "DELETE FROM tile WHERE feed = ?1 AND start = ?2")?
-            .execute(params![feed.feed, ms(*start)])?;
+        sql(connection, "DELETE FROM tile WHERE feed = ?1 AND start = ?2")?.execute(params![feed.feed, ms(*start)])?;
     }
     sql(connection, "UPDATE feed SET settled_through = ?2 WHERE feed = ?1")?
         .execute(params![feed.feed, ms(settlement.through)])?;

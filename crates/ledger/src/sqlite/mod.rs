@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
-    SegmentRow, Subscription, Tenant, TenantState, Tile,
+    RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -204,6 +204,10 @@ impl Ledger for SqliteLedger {
 
     fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64> {
         self.write(move |connection| contents::listed(connection, tenant, &contents, now))
+    }
+
+    fn entries_refused(&self, tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(move |connection| contents::refused(connection, tenant, &entries, now))
     }
 
     fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()> {

@@ -86,8 +86,7 @@ pub(super) fn known<T: Copy>(row: &Row<'_>, column: usize, values: &[T]) -> rusq
 /// In the order of their numbers.
 pub(super) const TENANT_STATES: [TenantState; 3] = [TenantState::Active, TenantState::Paused, TenantState::Removed];
 /// In the order of their numbers.
-pub(super) const CONTENT_STATES: [ContentState; 3] =
-    [ContentState::Listed, ContentState::Archived, ContentState::Lost];
+pub(super) const CONTENT_STATES: [ContentState; 3] = [ContentState::Listed, ContentState::Archived, ContentState::Lost];
 
 /// The number of a tenant's state.
 pub(super) fn tenant_state(state: TenantState) -> i64 {
@@ -129,12 +128,10 @@ pub(super) fn tenant_number(connection: &Connection, id: TenantId) -> Done<i64> 
 
 /// The number of a feed that is there.
 pub(super) fn feed_number(connection: &Connection, tenant: i64, content_type: &ContentType) -> Done<Option<i64>> {
-    let number = sql(
-        connection,
-        "SELECT feed FROM content_type CROSS JOIN feed USING (type) WHERE name = ?2 AND tenant = ?1",
-    )?
-    .query_row(params![tenant, content_type.as_str()], |row| row.get(0))
-    .optional()?;
+    let number =
+        sql(connection, "SELECT feed FROM content_type CROSS JOIN feed USING (type) WHERE name = ?2 AND tenant = ?1")?
+            .query_row(params![tenant, content_type.as_str()], |row| row.get(0))
+            .optional()?;
     Ok(number)
 }
 

@@ -47,8 +47,7 @@ pub(super) fn connect(path: &Path, access: Access, busy_timeout: Duration) -> Re
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
     };
     let fault = |error: rusqlite::Error| opening(path, error);
-    let mut connection =
-        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fault)?;
+    let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fault)?;
     connection.busy_timeout(busy_timeout).map_err(fault)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let version = recognise(&connection, path)?;
@@ -77,7 +76,8 @@ fn recognise(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
     let mark = pragma("application_id")?;
     let version = pragma("user_version")?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(fault)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(fault)?;
     let foreign = |found: String| LedgerError::NotALedger { path: path.to_owned(), found };
     if mark == 0 && version == 0 && tables == 0 {
         return Ok(0);

@@ -58,7 +58,8 @@ pub(super) fn one(connection: &Connection, id: TenantId) -> Done<Option<Tenant>>
 }
 
 pub(super) fn since(connection: &Connection, revision: u64) -> Done<(u64, Vec<Tenant>)> {
-    let greatest = sql(connection, "SELECT greatest FROM revision WHERE only = 1")?.query_row([], |row| counted(row, 0))?;
+    let greatest =
+        sql(connection, "SELECT greatest FROM revision WHERE only = 1")?.query_row([], |row| counted(row, 0))?;
     // Greater than any revision: nothing has changed since.
     let Ok(after) = i64::try_from(revision) else { return Ok((greatest, Vec::new())) };
     let mut statement = sql(connection, &format!("{TENANT} WHERE revision > ?1 ORDER BY revision"))?;
@@ -96,9 +97,7 @@ pub(super) fn set_problem(
     new: Option<&Problem>,
 ) -> Done<()> {
     let tenant = tenant_number(connection, id)?;
-    let columns = new.map(|new| {
-        (new.kind.as_str(), message(&new.message), ms(new.since), new.next_attempt_at.map(ms))
-    });
+    let columns = new.map(|new| (new.kind.as_str(), message(&new.message), ms(new.since), new.next_attempt_at.map(ms)));
     let kind = columns.map(|new| new.0);
     let text = columns.map(|new| new.1);
     let since = columns.map(|new| new.2);
@@ -169,8 +168,11 @@ pub(super) fn subscriptions_listed(
         .execute(params![tenant, ms(now)])?;
     for (content_type, enabled) in listed {
         let feed = ensure_feed(connection, tenant, content_type, now)?;
-        sql(connection, "UPDATE feed SET enabled = ?2, listed_at = ?3 WHERE feed = ?1")?
-            .execute(params![feed, enabled, ms(now)])?;
+        sql(connection, "UPDATE feed SET enabled = ?2, listed_at = ?3 WHERE feed = ?1")?.execute(params![
+            feed,
+            enabled,
+            ms(now)
+        ])?;
     }
     Ok(())
 }
