@@ -192,9 +192,14 @@ pub(super) fn lost(connection: &Connection, id: TenantId, row: i64, loss: &Loss,
     let tenant = tenant_number(connection, id)?;
     let (feed, uri) = settle(connection, id, tenant, row)?;
     sql(connection, "UPDATE content SET state = 2 WHERE content = ?1")?.execute([row])?;
+    add_loss(connection, tenant, row, loss, &uri, now)?;
+    count_loss(connection, feed, loss.kind, 1)
+}
+
+fn add_loss(connection: &Connection, tenant: i64, row: i64, loss: &Loss, uri: &str, now: Timestamp) -> Done<()> {
     sql(connection, "INSERT INTO loss (content, tenant, kind, message, uri, lost_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
         .execute(params![row, tenant, loss_kind(loss.kind), message(&loss.message), uri, ms(now)])?;
-    count_loss(connection, feed, loss.kind, 1)
+    Ok(())
 }
 
 /// Ends the waiting of a content, however it ends; returns its feed and URL.
