@@ -135,8 +135,9 @@ pub(crate) fn text_end_in_chunk(bytes: &[u8], escaped: &mut bool) -> Option<usiz
 pub(crate) fn quote_or_backslash(bytes: &[u8], mut at: usize) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    for _ in 0..6 {
-        let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) else { break };
+
+    let rest = bytes.get(at..)?;
+    for word in rest.as_chunks::<8>().0.iter().take(6) {
         let word = u64::from_le_bytes(*word);
         let quote = word ^ (ONES * b'"' as u64);
         let backslash = word ^ (ONES * b'\\' as u64);

@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use protocol::time::Timestamp;
 
-use self::members::{Members, elements, is_named};
+use self::members::{Members, RawValue, elements, is_named};
 use crate::identity::{Identity, RecordId};
 
 /// The common fields of one record; `None` where the record has none that can be read.
@@ -153,7 +153,7 @@ impl Field {
 
 /// The raw values of the fields, as found in one pass.
 struct Found<'a> {
-    values: [Option<&'a [u8]>; Field::COUNT],
+    values: [Option<RawValue<'a>>; Field::COUNT],
 }
 
 impl<'a> Found<'a> {
@@ -177,7 +177,7 @@ impl<'a> Found<'a> {
         Self { values }
     }
 
-    fn value(&self, field: Field) -> Option<&'a [u8]> {
+    fn value(&self, field: Field) -> Option<RawValue<'a>> {
         self.values[field as usize]
     }
 
@@ -208,7 +208,7 @@ impl<'a> Found<'a> {
 
     /// A member of `AppAccessContext`, which the documentation calls a collection and the wire makes an object.
     fn context_text(&self, wanted: &str) -> Option<Cow<'a, str>> {
-        let context = self.value(Field::AppAccessContext)?;
+        let context = self.value(Field::AppAccessContext)?.bytes;
         match context.first()? {
             b'[' => elements(context).find_map(|element| member_text(element, wanted)),
             _ => member_text(context, wanted),
@@ -217,7 +217,7 @@ impl<'a> Found<'a> {
 
     /// The `Value` of the entry of `DeviceProperties` that has this `Name`.
     fn device_property(&self, wanted: &str) -> Option<Cow<'a, str>> {
-        elements(self.value(Field::DeviceProperties)?).find_map(|entry| {
+        elements(self.value(Field::DeviceProperties)?.bytes).find_map(|entry| {
             let name = member_text(entry, "Name")?;
             if name.eq_ignore_ascii_case(wanted) { member_text(entry, "Value") } else { None }
         })

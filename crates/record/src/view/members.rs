@@ -8,20 +8,27 @@ use std::borrow::Cow;
 use super::values::unescape;
 use crate::scan::{Nest, quote_or_backslash};
 
+/// A value as written, without white space around it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawValue<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Whether it is a text with an escape in it. Found on the way to its end, and so known for nothing.
+    pub(super) has_escapes: bool,
+}
+
 /// One member of an object, as written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'a> {
     /// What stands between the name's quotes.
     name: &'a [u8],
-    name_has_backslash: bool,
-    /// The value, without white space around it.
-    pub(super) value: &'a [u8],
+    name_has_escapes: bool,
+    pub(super) value: RawValue<'a>,
 }
 
 impl<'a> Member<'a> {
     /// The name, unescaped.
     pub(super) fn name(&self) -> Cow<'a, [u8]> {
-        if !self.name_has_backslash {
+        if !self.name_has_escapes {
             return Cow::Borrowed(self.name);
         }
         match std::str::from_utf8(self.name) {
@@ -60,16 +67,16 @@ impl<'a> Iterator for Members<'a> {
         if self.bytes.get(at) != Some(&b'"') {
             return None;
         }
-        let (end, name_has_backslash) = text_end(self.bytes, at + 1)?;
+        let (end, name_has_escapes) = text_end(self.bytes, at + 1)?;
         let name = &self.bytes[at + 1..end - 1];
         at = skip_white_space(self.bytes, end);
         if self.bytes.get(at) != Some(&b':') {
             return None;
         }
         at = skip_white_space(self.bytes, at + 1);
-        let end = value_end(self.bytes, at)?;
+        let (end, has_escapes) = value_end(self.bytes, at)?;
         self.at = end;
-        Some(Member { name, name_has_backslash, value: &self.bytes[at..end] })
+        Some(Member { name, name_has_escapes, value: RawValue { bytes: &self.bytes[at..end], has_escapes } })
     }
 }
 
@@ -78,38 +85,37 @@ pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut at = if array.first() == Some(&b'[') { 1 } else { array.len() };
     std::iter::from_fn(move || {
         let start = skip_white_space_and_commas(array, at);
-        at = value_end(array, start)?;
+        (at, _) = value_end(array, start)?;
         Some(&array[start..at])
     })
 }
 
-/// The index just behind the value that starts at `start`; `None` when no value does, or it does not end.
-fn value_end(bytes: &[u8], start: usize) -> Option<usize> {
+/// The index just behind the value that starts at `start`, and whether it is a text with an escape in it; `None` when no
+/// value starts there, or it does not end.
+fn value_end(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
     match bytes.get(start)? {
-        b'"' => Some(text_end(bytes, start + 1)?.0),
+        b'"' => text_end(bytes, start + 1),
         // Empty lists are frequent, and a whole block looked at for one is not free.
-        b'[' if bytes.get(start + 1) == Some(&b']') => Some(start + 2),
-        b'{' | b'[' => Some(start + 1 + Nest::opened().advance(&bytes[start + 1..])?),
+        b'[' if bytes.get(start + 1) == Some(&b']') => Some((start + 2, false)),
+        b'{' | b'[' => Some((start + 1 + Nest::opened().advance(&bytes[start + 1..])?, false)),
         _ => {
-            let rest = &bytes[start..];
-            let length = rest
-                .iter()
-                .position(|byte| matches!(byte, b',' | b'}' | b']' | b':' | b'"') || byte.is_ascii_whitespace())?;
-            (length > 0).then_some(start + length)
+            let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b':' | b'"') || byte.is_ascii_whitespace();
+            let length = bytes[start..].iter().position(is_end)?;
+            (length > 0).then_some((start + length, false))
         }
     }
 }
 
-/// The index just behind the closing quote of the text that starts at `start`, and whether there is a backslash in it.
+/// The index just behind the closing quote of the text that starts at `start`, and whether there is an escape in it.
 fn text_end(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
     let mut at = start;
-    let mut has_backslash = false;
+    let mut has_escapes = false;
     loop {
         let found = quote_or_backslash(bytes, at)?;
         if bytes[found] == b'"' {
-            return Some((found + 1, has_backslash));
+            return Some((found + 1, has_escapes));
         }
-        has_backslash = true;
+        has_escapes = true;
         at = found + 2;
     }
 }

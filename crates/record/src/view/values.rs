@@ -7,36 +7,34 @@ use std::borrow::Cow;
 use chrono::NaiveDate;
 use protocol::time::{Timestamp, parse_timestamp};
 
+use super::members::RawValue;
 use crate::record_type;
 
 /// A text as it reads; a number or boolean as it is written; `None` for the rest.
-pub(super) fn text(value: &[u8]) -> Option<Cow<'_, str>> {
-    match value {
+pub(super) fn text(value: RawValue<'_>) -> Option<Cow<'_, str>> {
+    match value.bytes {
         [b'"', inside @ .., b'"'] => {
             let inside = std::str::from_utf8(inside).ok()?;
-            Some(match memchr::memchr(b'\\', inside.as_bytes()) {
-                Some(_) => Cow::Owned(unescape(inside)),
-                None => Cow::Borrowed(inside),
-            })
+            Some(if value.has_escapes { Cow::Owned(unescape(inside)) } else { Cow::Borrowed(inside) })
         }
-        b"true" | b"false" | [b'-' | b'0'..=b'9', ..] => std::str::from_utf8(value).ok().map(Cow::Borrowed),
+        b"true" | b"false" | [b'-' | b'0'..=b'9', ..] => std::str::from_utf8(value.bytes).ok().map(Cow::Borrowed),
         _ => None,
     }
 }
 
 /// A number, or a text that holds one. Whole numbers in range only; `15.0` is whole.
-pub(super) fn number(value: &[u8]) -> Option<i32> {
+pub(super) fn number(value: RawValue<'_>) -> Option<i32> {
     number_in(scalar(value)?.as_ref())
 }
 
 /// A record type's number, or its name as audit search writes it.
-pub(super) fn record_type(value: &[u8]) -> Option<i32> {
+pub(super) fn record_type(value: RawValue<'_>) -> Option<i32> {
     let text = scalar(value)?;
     number_in(&text).or_else(|| record_type::number(text.trim()))
 }
 
 /// A time in one of the forms Microsoft writes.
-pub(super) fn time(value: &[u8]) -> Option<Timestamp> {
+pub(super) fn time(value: RawValue<'_>) -> Option<Timestamp> {
     let text = text(value)?;
     match text.len() {
         0..8 => None,
@@ -46,8 +44,8 @@ pub(super) fn time(value: &[u8]) -> Option<Timestamp> {
 }
 
 /// What may hold a number: not a boolean.
-fn scalar(value: &[u8]) -> Option<Cow<'_, str>> {
-    if matches!(value, b"true" | b"false") { None } else { text(value) }
+fn scalar(value: RawValue<'_>) -> Option<Cow<'_, str>> {
+    if matches!(value.bytes, b"true" | b"false") { None } else { text(value) }
 }
 
 fn number_in(text: &str) -> Option<i32> {
@@ -126,6 +124,10 @@ fn code_unit(escape: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
+    fn value(bytes: &[u8]) -> RawValue<'_> {
+        RawValue { bytes, has_escapes: bytes.contains(&b'\\') }
+    }
+
     #[test]
     fn escapes_read_as_serde_json_reads_them() {
         for raw in [
@@ -137,7 +139,7 @@ mod tests {
             r#""""#,
         ] {
             let expected: String = serde_json::from_str(raw).unwrap();
-            assert_eq!(text(raw.as_bytes()).unwrap(), expected, "{raw}");
+            assert_eq!(text(value(raw.as_bytes())).unwrap(), expected, "{raw}");
         }
     }
 
@@ -153,7 +155,7 @@ mod tests {
             (r#""\u+123""#, r"\u+123"),
             ("\"a\u{1}\nb\"", "a\u{1}\nb"),
         ] {
-            assert_eq!(text(raw.as_bytes()).unwrap(), expected, "{raw}");
+            assert_eq!(text(value(raw.as_bytes())).unwrap(), expected, "{raw}");
         }
     }
 
@@ -162,11 +164,11 @@ mod tests {
         for (raw, expected) in
             [("12", Some("12")), ("-1e400", Some("-1e400")), ("true", Some("true")), ("\"\"", Some(""))]
         {
-            assert_eq!(text(raw.as_bytes()).as_deref(), expected, "{raw}");
+            assert_eq!(text(value(raw.as_bytes())).as_deref(), expected, "{raw}");
         }
         for raw in ["null", "{}", "[1]", "\"", "", "nul", "\"\u{e9}\""] {
             let bytes: Vec<u8> = raw.chars().map(|c| c as u8).collect();
-            assert_eq!(text(&bytes), None, "{raw}");
+            assert_eq!(text(value(&bytes)), None, "{raw}");
         }
     }
 
@@ -182,21 +184,21 @@ mod tests {
             ("2147483647", i32::MAX),
             ("-2147483648", i32::MIN),
         ] {
-            assert_eq!(number(raw.as_bytes()), Some(expected), "{raw}");
+            assert_eq!(number(value(raw.as_bytes())), Some(expected), "{raw}");
         }
         for raw in
             ["2147483648", "-2147483649", "1.5", "1e400", "\"\"", "\"x\"", "true", "null", "[1]", "\"NaN\"", "\"inf\""]
         {
-            assert_eq!(number(raw.as_bytes()), None, "{raw}");
+            assert_eq!(number(value(raw.as_bytes())), None, "{raw}");
         }
     }
 
     #[test]
     fn record_types_may_be_names() {
-        assert_eq!(record_type(b"\"AzureActiveDirectoryStsLogon\""), Some(15));
-        assert_eq!(record_type(b"\"15\""), Some(15));
-        assert_eq!(record_type(b"4711"), Some(4711));
-        assert_eq!(record_type(b"\"NoSuchName\""), None);
+        assert_eq!(record_type(value(b"\"AzureActiveDirectoryStsLogon\"")), Some(15));
+        assert_eq!(record_type(value(b"\"15\"")), Some(15));
+        assert_eq!(record_type(value(b"4711")), Some(4711));
+        assert_eq!(record_type(value(b"\"NoSuchName\"")), None);
     }
 
     #[test]
@@ -214,10 +216,10 @@ mod tests {
             "2026-03-04T05:06:0x",
         ] {
             let raw = format!("\"{text}\"");
-            assert_eq!(time(raw.as_bytes()), parse_timestamp(text), "{text}");
+            assert_eq!(time(value(raw.as_bytes())), parse_timestamp(text), "{text}");
         }
         for raw in ["null", "\"\"", "\"yesterday\"", "1700000000", "1e400", "{}"] {
-            assert_eq!(time(raw.as_bytes()), None, "{raw}");
+            assert_eq!(time(value(raw.as_bytes())), None, "{raw}");
         }
     }
 }
