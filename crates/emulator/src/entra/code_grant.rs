@@ -107,7 +107,7 @@ pub(crate) fn redeem_refresh_token(state: &EntraState, request: &TokenRequest) -
         let text = format!(
             "The refresh token has expired due to inactivity. The token was issued on {} and was inactive for \
              {REFRESH_DAYS}.00:00:00.",
-            refresh.issued.format("%Y-%m-%dT%H:%M:%S%.7fZ")
+            refresh.issued.format("%Y-%m-%dT%H:%M:%SZ")
         );
         return Err(EntraError::with_text(700_082, text));
     }

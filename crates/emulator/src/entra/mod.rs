@@ -23,7 +23,7 @@ mod reply;
 mod resource;
 mod store;
 #[cfg(test)]
-mod testing;
+mod tests;
 pub mod tokens;
 
 use std::fmt;
