@@ -6,6 +6,8 @@
 //! The statement is about what the feed *listed*. Microsoft offers no sequence numbers and no way to prove that the feed
 //! itself is complete (activity-api.md §6), so nobody can claim that.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use protocol::activity::{LISTING_REACH, RETENTION};
 use protocol::time::Timestamp;
@@ -60,7 +62,10 @@ pub struct Settlement {
 impl Evidence<'_> {
     /// Where collection of this feed began: `collect_from`, or what the feed still offered when the type was first noted.
     pub fn from(&self) -> Timestamp {
-        let offered = self.collect_from.max(edge(self.first_seen_at));
+        let offered = earlier(self.first_seen_at, LISTING_REACH);
+        if offered <= self.collect_from {
+            return self.collect_from;
+        }
         match self.began {
             Some(began) if began > offered && began - offered <= FIRST_LISTING_TOLERANCE => began,
             _ => offered,
@@ -106,8 +111,7 @@ impl Evidence<'_> {
     /// `None`: nothing.
     pub fn settle(&self, before: Timestamp) -> Option<Settlement> {
         let from = self.unsettled_from();
-        let retention = TimeDelta::from_std(RETENTION).unwrap_or(TimeDelta::MAX);
-        let horizon = before.checked_sub_signed(retention)?;
+        let horizon = earlier(before, RETENTION);
         // A content type that was never listed is not collected, and lacks nothing.
         self.began?;
         // A tile goes as a whole or stays, so that what is settled ends where the next tile begins.
@@ -125,10 +129,13 @@ impl Evidence<'_> {
     }
 }
 
-/// The earliest start of a listing made at `time`, as tiles are cut there: a window has whole seconds.
+/// The earliest start of a listing made at `time`, as tiles are cut there: on a whole second, not before it.
 fn edge(time: Timestamp) -> Timestamp {
-    let reach = TimeDelta::from_std(LISTING_REACH).unwrap_or(TimeDelta::MAX) - TimeDelta::seconds(1);
-    time.checked_sub_signed(reach).unwrap_or(Timestamp::MIN_UTC)
+    earlier(time, LISTING_REACH) + TimeDelta::seconds(1)
+}
+
+fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by)).unwrap_or(Timestamp::MIN_UTC)
 }
 
 /// Through when a listing proves the tile.
