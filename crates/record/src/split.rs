@@ -6,6 +6,7 @@
 //! are not insisted on. Chunks come from the transport; items go on to [`crate::view`] and the archive.
 
 mod outcome;
+mod salvage;
 
 use std::collections::VecDeque;
 
@@ -35,7 +36,7 @@ impl Limits {
 /// The incremental splitter of one blob. See the file's head for what it promises.
 ///
 /// Feed it with [`Self::push`], then ask [`Self::next_item`] until it says `None`, and so on; at the end of the bytes call
-/// [`Self::finish`].
+/// [`Self::salvage`] and [`Self::finish`].
 #[derive(Debug)]
 pub struct Splitter {
     limits: Limits,
@@ -50,6 +51,8 @@ pub struct Splitter {
     kept: Vec<u8>,
     /// How many bytes of the element lay in earlier chunks, kept or not.
     earlier_bytes: u64,
+    /// An object that a `]` closed. What comes next says whether that was the array's.
+    suspect: Option<Suspect>,
     records: u64,
     not_records: u64,
 }
@@ -68,6 +71,12 @@ enum State {
     Behind,
     /// Nothing more is read; every further call says the same.
     Failed(SplitError),
+}
+
+#[derive(Debug)]
+struct Suspect {
+    bytes: Bytes,
+    offset: u64,
 }
 
 /// The element being read, its first byte read already.
@@ -106,6 +115,7 @@ impl Splitter {
             offset: 0,
             kept: Vec::new(),
             earlier_bytes: 0,
+            suspect: None,
             records: 0,
             not_records: 0,
         }
@@ -136,7 +146,11 @@ impl Splitter {
             match &mut self.state {
                 State::Start { .. } => self.read_start(),
                 State::Foreign { .. } => self.read_foreign(),
-                State::Between => self.read_between(),
+                State::Between => {
+                    if let Some(item) = self.read_between() {
+                        return Ok(Some(item));
+                    }
+                }
                 State::Inside(_) => {
                     if let Some(item) = self.read_element() {
                         return Ok(Some(item));
@@ -152,10 +166,44 @@ impl Splitter {
         }
     }
 
+    /// What can be saved when an element with an unbalanced quote or bracket has swallowed the rest of the array: the
+    /// element itself as [`NotARecordReason::Unended`], and the records behind it. Empty when there is nothing to save, as
+    /// in a blob that is good, or cut off.
+    ///
+    /// Call it when there are no more bytes and [`Self::next_item`] has said `None`, before [`Self::finish`], which then
+    /// is content.
+    pub fn salvage(&mut self) -> Vec<Item> {
+        if !self.chunk.is_empty() || self.earlier_bytes > self.limits.record_bytes_max as u64 {
+            return Vec::new();
+        }
+        let found = match (&self.state, &self.suspect) {
+            (State::Between, Some(suspect)) => salvage::behind_broken(&suspect.bytes, suspect.offset, self.limits),
+            (State::Inside(_), _) => {
+                let element = Bytes::from(std::mem::take(&mut self.kept));
+                let found = salvage::behind_broken(&element, self.offset - self.earlier_bytes, self.limits);
+                if found.is_none() {
+                    self.kept = Vec::from(element);
+                }
+                found
+            }
+            _ => None,
+        };
+        let Some(items) = found else { return Vec::new() };
+        self.suspect = None;
+        self.state = State::Behind;
+        self.earlier_bytes = 0;
+        self.not_records += 1;
+        self.records += items.len() as u64 - 1;
+        items
+    }
+
     /// The element that has begun and not ended yet, as far as it is known: what is left to keep when [`Self::finish`]
     /// says [`SplitError::Truncated`]. Of an element that is too large, its first [`HEAD_BYTES`].
     pub fn remainder(&self) -> &[u8] {
-        &self.kept
+        match &self.suspect {
+            Some(suspect) => &suspect.bytes,
+            None => &self.kept,
+        }
     }
 
     /// Says whether the blob ended where a blob may end. Call it when there are no more bytes and [`Self::next_item`] has
@@ -176,7 +224,10 @@ impl Splitter {
             State::Start { mark: 0 | 3 } => Err(SplitError::Empty),
             State::Start { mark } => Err(not_an_array(BYTE_ORDER_MARK[..mark].to_vec())),
             State::Foreign { head } => Err(not_an_array(head)),
-            State::Between => truncated(CutPlace::BetweenElements, self.offset),
+            State::Between => match self.suspect {
+                Some(suspect) => truncated(CutPlace::Element, suspect.offset),
+                None => truncated(CutPlace::BetweenElements, self.offset),
+            },
             State::Inside(element) => {
                 let in_text = match &element {
                     Element::Object(nest) | Element::Array(nest) => nest.in_text(),
@@ -242,11 +293,18 @@ impl Splitter {
         self.advance(count);
     }
 
-    fn read_between(&mut self) {
+    fn read_between(&mut self) -> Option<Item> {
         let skipped = self.chunk.iter().take_while(|byte| is_white_space(**byte) || **byte == b',').count();
         self.advance(skipped);
+        if !self.chunk.is_empty()
+            && let Some(Suspect { bytes, offset }) = self.suspect.take()
+        {
+            // The array goes on, so it was not the array's bracket that closed the element.
+            self.not_records += 1;
+            return Some(Item::NotARecord { bytes, reason: NotARecordReason::Unbalanced, offset });
+        }
         self.state = match self.chunk.first() {
-            None => return,
+            None => return None,
             Some(b']') => {
                 self.advance(1);
                 State::Behind
@@ -256,6 +314,7 @@ impl Splitter {
             Some(b'"') => State::Inside(Element::Text { escaped: false }),
             Some(_) => State::Inside(Element::Scalar),
         };
+        None
     }
 
     fn read_element(&mut self) -> Option<Item> {
@@ -265,7 +324,7 @@ impl Splitter {
         match element.advance(&self.chunk[read..]) {
             Some(end) => {
                 let is_object = matches!(element, Element::Object(_));
-                Some(self.end_element(read + end, is_object))
+                self.end_element(read + end, is_object)
             }
             None => {
                 self.keep_chunk();
@@ -294,7 +353,7 @@ impl Splitter {
     }
 
     /// The element ends `end` bytes into the chunk.
-    fn end_element(&mut self, end: usize, is_object: bool) -> Item {
+    fn end_element(&mut self, end: usize, is_object: bool) -> Option<Item> {
         let offset = self.offset - self.earlier_bytes;
         let length = self.earlier_bytes + end as u64;
         self.state = State::Between;
@@ -304,7 +363,7 @@ impl Splitter {
             self.keep_head(&last);
             let bytes = Bytes::from(std::mem::take(&mut self.kept));
             self.not_records += 1;
-            return Item::NotARecord { bytes, reason: NotARecordReason::TooLarge { length }, offset };
+            return Some(Item::NotARecord { bytes, reason: NotARecordReason::TooLarge { length }, offset });
         }
         let bytes = if self.kept.is_empty() {
             last
@@ -315,15 +374,16 @@ impl Splitter {
         let reason = if !is_object {
             NotARecordReason::NotAnObject
         } else if bytes.last() != Some(&b'}') {
-            NotARecordReason::Unbalanced
+            self.suspect = Some(Suspect { bytes, offset });
+            return None;
         } else if std::str::from_utf8(&bytes).is_err() {
             NotARecordReason::NotUtf8
         } else {
             self.records += 1;
-            return Item::Record(bytes);
+            return Some(Item::Record(bytes));
         };
         self.not_records += 1;
-        Item::NotARecord { bytes, reason, offset }
+        Some(Item::NotARecord { bytes, reason, offset })
     }
 
     fn read_behind(&mut self) {
@@ -344,7 +404,10 @@ pub fn split_all(blob: Bytes, limits: Limits) -> (Vec<Item>, Result<Ended, Split
     loop {
         match splitter.next_item() {
             Ok(Some(item)) => items.push(item),
-            Ok(None) => return (items, splitter.finish()),
+            Ok(None) => {
+                items.extend(splitter.salvage());
+                return (items, splitter.finish());
+            }
             Err(error) => return (items, Err(error)),
         }
     }

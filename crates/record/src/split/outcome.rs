@@ -35,6 +35,9 @@ pub enum NotARecordReason {
     /// Opened by `{` and closed by `]`.
     #[error("the element's brackets do not match")]
     Unbalanced,
+    /// Opened and never closed: what [`Splitter::salvage`](super::Splitter::salvage) cut off before the next record.
+    #[error("the element does not end before the next one starts")]
+    Unended,
     /// Larger than [`Limits::record_bytes_max`](super::Limits::record_bytes_max). It went by without being kept: its blob is not stored whole.
     #[error("the element has {length} bytes, more than a record may have")]
     TooLarge {

@@ -33,6 +33,7 @@ pub(crate) fn split_in_chunks(
             }
         }
     }
+    items.extend(splitter.salvage());
     let remainder = splitter.remainder().to_vec();
     (items, splitter.finish(), remainder)
 }

@@ -31,6 +31,21 @@ fn json_value() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+/// A record with texts as records have them.
+fn json_record() -> impl Strategy<Value = serde_json::Value> {
+    let name = "[A-Z][a-zA-Z]{0,8}";
+    let value = prop_oneof![
+        "[a-zA-Z0-9 /.@:-]{0,20}".prop_map(serde_json::Value::from),
+        any::<u16>().prop_map(Into::into),
+        prop::collection::vec((name, "[a-z]{0,6}"), 0..3).prop_map(|pairs| {
+            let entry = |(name, value)| serde_json::json!({"Name": name, "Value": value});
+            pairs.into_iter().map(entry).collect()
+        }),
+    ];
+    prop::collection::vec((name, value), 1..6)
+        .prop_map(|members| serde_json::Value::Object(members.into_iter().collect()))
+}
+
 fn blob_of(elements: &[serde_json::Value], gap: &str) -> String {
     let texts: Vec<String> = elements.iter().map(ToString::to_string).collect();
     format!("{gap}[{gap}{}{gap}]{gap}", texts.join(&format!("{gap},{gap}")))
@@ -114,7 +129,32 @@ proptest! {
             Err(SplitError::TrailingBytes { offset, .. }) => {
                 prop_assert_eq!(blob[at..offset as usize].trim_ascii(), b"]");
             }
-            Err(_) => prop_assert_eq!(&blob[at..], remainder),
+            Err(_) => {
+                prop_assert!(blob[at..].starts_with(&remainder), "{:?} {:?}", &blob[at..], remainder);
+                prop_assert_eq!(skip_gaps(&blob, at + remainder.len()), blob.len());
+            }
+        }
+    }
+
+    #[test]
+    fn one_broken_record_costs_no_other(
+        before in prop::collection::vec(json_record(), 0..4),
+        broken in json_record(),
+        behind in prop::collection::vec(json_record(), 1..4),
+        place in any::<prop::sample::Index>(),
+        wound in prop::sample::select(vec!["\"", "{", "["]),
+    ) {
+        let texts = |records: &[serde_json::Value]| records.iter().map(ToString::to_string).collect::<Vec<_>>();
+        // One quote or opening bracket too many, somewhere between the first bracket and the last.
+        let mut broken = broken.to_string();
+        let inside: Vec<usize> = (1..broken.len()).filter(|at| broken.is_char_boundary(*at)).collect();
+        broken.insert_str(inside[place.index(inside.len())], wound);
+        let all = [texts(&before), vec![broken.clone()], texts(&behind)].concat();
+        let (items, end) = split_all(Bytes::from(format!("[{}]", all.join(","))), Limits::DEFAULT);
+        prop_assert!(end.is_ok(), "{:?} {:?}", end, items);
+        let records: Vec<&[u8]> = items.iter().map(bytes_of).collect();
+        for good in texts(&before).iter().chain(&texts(&behind)) {
+            prop_assert!(records.contains(&good.as_bytes()), "{} is not in {:?}", good, items);
         }
     }
 

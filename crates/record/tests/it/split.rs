@@ -198,8 +198,10 @@ fn a_truncated_array_keeps_what_came_before_and_says_what_it_ended_in() {
         (b"[{},\"a", CutPlace::Text, 4, "\"a"),
         (b"[{},nul", CutPlace::Element, 4, "nul"),
         (b"[{},[{}", CutPlace::Element, 4, "[{}"),
-        // An unbalanced quote swallows everything behind it.
-        (b"[{},{\"a\":\"x},{\"b\":2}]", CutPlace::Text, 4, "{\"a\":\"x},{\"b\":2}]"),
+        // An unbalanced quote or bracket swallows everything behind it, and here there is nothing to save.
+        (b"[{},{\"a\":\"x},{}]", CutPlace::Text, 4, "{\"a\":\"x},{}]"),
+        (b"[{},{\"a\":[x},{}]", CutPlace::Element, 4, "{\"a\":[x},{}]"),
+        (b"[{},{\"a\":\"x},{\"b\":2}", CutPlace::Text, 4, "{\"a\":\"x},{\"b\":2}"),
     ] {
         let length = blob.len() as u64;
         let expected: &[Item] = if offset >= 3 { &[record("{}")] } else { &[] };
@@ -207,6 +209,55 @@ fn a_truncated_array_keeps_what_came_before_and_says_what_it_ended_in() {
         let (_, _, kept) = split_in_chunks(&Bytes::from_static(blob), &[5, 6], Limits::DEFAULT);
         assert_eq!(kept, remainder.as_bytes());
     }
+}
+
+#[test]
+fn records_behind_a_broken_one_are_saved_and_the_broken_one_is_kept_apart() {
+    let good = r#"{"Id":"3","Actor":[{"ID":"x"},{"ID":"y"}],"T":"a, \"b\": [c"}"#;
+    for broken in [
+        r#"{"Id":"2"#,
+        r#"{"Id":"2},{"#,
+        r#"{"Id":"2"","X":1}"#,
+        r#"{"Id":"2,"X":1}"#,
+        r#"{"Id":"2","X":{"Y":1}"#,
+        r#"{"Id":"2","X":[1}"#,
+        r#"{"Id":"2","X":[{"ID":"x"},{"ID":"y"},"T":1}"#,
+    ] {
+        // What ends without a bracket has none to know the border by.
+        let broken = if broken.ends_with('}') { broken.to_owned() } else { format!("{broken}}}") };
+        let blob = format!("[{{}}, {broken} ,\r\n{good},{{}},{good} ]\n");
+        check_good(
+            blob.as_bytes(),
+            &[
+                record("{}"),
+                not_a_record(broken.as_bytes(), NotARecordReason::Unended, 5),
+                record(good),
+                record("{}"),
+                record(good),
+            ],
+        );
+    }
+}
+
+#[test]
+fn several_broken_records_are_kept_together_with_what_stands_between_them() {
+    let blob = br#"[{"a":"x},{"b":2},{"c":[},{"d":4}]"#;
+    check_good(
+        blob,
+        &[not_a_record(br#"{"a":"x},{"b":2},{"c":[}"#, NotARecordReason::Unended, 1), record(r#"{"d":4}"#)],
+    );
+}
+
+#[test]
+fn salvage_gives_up_before_it_has_read_the_element_many_times() {
+    // Each border starts a list of records that fails at the very end only.
+    let blob = Bytes::from(format!("[{{\"a\":\"x}}{}", ",{\"b\":1}".repeat(200_000)));
+    let mut splitter = Splitter::new(Limits::DEFAULT);
+    splitter.push(blob.clone());
+    assert_eq!(splitter.next_item(), Ok(None));
+    assert_eq!(splitter.salvage(), []);
+    assert_eq!(splitter.remainder(), &blob[1..]);
+    assert!(matches!(splitter.finish(), Err(SplitError::Truncated { offset: 1, .. })));
 }
 
 #[test]
