@@ -67,7 +67,11 @@ pub const DEFAULT_SECRET: &str = "emulator~secret.that/opens+nothing=";
 pub fn default_app(seed: u64) -> AppRegistration {
     let client = ClientId::from_uuid(Seed::new(0).named("client").guid());
     let home = TenantId::from_uuid(Seed::new(seed).named("publisher").guid());
-    AppRegistration::new(client, home).with_secret(DEFAULT_SECRET)
+    // Any port of this machine: the login service compares none on loopback.
+    AppRegistration::new(client, home)
+        .with_secret(DEFAULT_SECRET)
+        .with_redirect_uri("http://localhost/consent/callback")
+        .with_redirect_uri("http://127.0.0.1/consent/callback")
 }
 
 /// Why an emulator cannot be made or started.
@@ -150,13 +154,20 @@ impl Emulator {
         &self.0.notifier
     }
 
-    /// Requests to the Activity API so far, by operation, tenant and status.
+    /// Requests to the login service and the Activity API so far, by operation, tenant and status.
     pub fn requests(&self) -> Vec<RequestCount> {
-        self.0.activity.stats.all()
+        let login = self.0.entra.requests().into_iter().map(|asked| RequestCount {
+            operation: asked.endpoint.as_str(),
+            tenant: asked.tenant,
+            status: asked.status,
+            count: asked.count,
+        });
+        login.chain(self.0.activity.stats.all()).collect()
     }
 
     /// Starts counting requests anew.
     pub fn clear_requests(&self) {
+        self.0.entra.clear_requests();
         self.0.activity.stats.clear();
     }
 

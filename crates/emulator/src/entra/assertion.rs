@@ -102,13 +102,18 @@ fn find_certificate<'app>(app: &'app AppRegistration, assertion: &Jws<'_>) -> Re
         .find(|certificate| names(sha1, &certificate.sha1) && names(sha256, &certificate.sha256))
         .ok_or_else(|| {
             let shown = sha1.or(sha256).unwrap_or_default();
-            let thumbprint = URL_SAFE_NO_PAD.decode(shown).map(|bytes| hex_upper(&bytes)).unwrap_or_default();
+            let thumbprint = decode_thumbprint(shown).map(|bytes| hex_upper(&bytes)).unwrap_or_default();
             bad_signature(app, "The key was not found.", &thumbprint)
         })
 }
 
 fn decodes_to(text: &str, digest: &[u8]) -> bool {
-    URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes == digest)
+    decode_thumbprint(text).is_some_and(|bytes| bytes == digest)
+}
+
+/// base64url. RFC 7515 wants it without padding; MSAL for Python pads it (observed), and Entra takes both.
+fn decode_thumbprint(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }
 
 fn bad_signature(app: &AppRegistration, reason: &str, thumbprint: &str) -> EntraError {

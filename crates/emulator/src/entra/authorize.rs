@@ -1,27 +1,23 @@
-//! The sign-in endpoints: `authorize`, which ends with a code, and `adminconsent`, which ends with a yes or no.
+//! The authorize endpoints, v1 and v2: what the app asks for, and the code or id_token it gets.
 //!
-//! Never sends anything to a reply URL that is not registered: until client and reply URL are known to be good, errors are
-//! shown on the page. Who the person is and what they answer is `interaction`'s business.
-
-use std::sync::Arc;
+//! Never decides who the person is or what they answer: that is `interaction`'s business. Client and reply URL have been
+//! checked by `visit` before anything here runs.
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::get;
-use http::StatusCode;
 
 use crate::app::AppRegistration;
-use crate::entra::authority::Segment;
-use crate::entra::code_grant::{OPENID_SCOPES, client_info, id_token, single_resource, split_scope};
-use crate::entra::directory::{DeclineForm, EntraEndpoint, EntraFailure};
+use crate::entra::admin_consent::admin_consent;
+use crate::entra::code_grant::{client_info, id_token, single_resource, split_scope};
+use crate::entra::directory::EntraEndpoint;
 use crate::entra::errors::EntraError;
 use crate::entra::form::Form;
 use crate::entra::interaction::{Ask, Outcome, Person, visit as meet};
-use crate::entra::reply::Call;
-use crate::entra::resource::Api;
 use crate::entra::store::{Authorized, Challenge, Code};
-use crate::entra::{EntraState, Version, page, read_parameters};
+use crate::entra::visit::{Visit, begin};
+use crate::entra::{EntraState, Version, page};
 
 pub(crate) fn routes() -> Router<EntraState> {
     let authorize = |version| {
@@ -41,98 +37,6 @@ pub(crate) fn routes() -> Router<EntraState> {
         .route("/{tenant}/v2.0/adminconsent", consent(Version::V2))
         .route("/{tenant}/oauth2/logout", get(page::signed_out))
         .route("/{tenant}/oauth2/v2.0/logout", get(page::signed_out))
-}
-
-/// A request whose client and reply URL are known to be good: from here on, errors go to the reply URL.
-pub(crate) struct Visit {
-    pub(crate) state: EntraState,
-    pub(crate) call: Call,
-    pub(crate) version: Version,
-    pub(crate) segment: Segment,
-    pub(crate) app: Arc<AppRegistration>,
-    pub(crate) form: Form,
-    pub(crate) redirect_uri: String,
-}
-
-/// A visit that could begin, or the answer it ended with.
-async fn begin(
-    state: EntraState,
-    version: Version,
-    segment: &str,
-    endpoint: EntraEndpoint,
-    request: Request,
-) -> Result<(Visit, Option<EntraError>), Response> {
-    let (parts, form) = read_parameters(request).await;
-    let mut call = state.call(&parts);
-    let form = form.map_err(|error| page::error(&call, &error))?;
-    let failure = state.suffer(&mut call, endpoint, Some(segment), form.get("client_id")).await;
-    let demanded = match failure {
-        None => None,
-        Some(EntraFailure::Aadsts(code)) => Some(EntraError::new(code)),
-        Some(failure) => return Err(call.failure(failure)),
-    };
-    match check_client(&state, &call, segment, &form) {
-        Ok((segment, app, redirect_uri)) => {
-            Ok((Visit { state, call, version, segment, app, form, redirect_uri }, demanded))
-        }
-        Err(error) => Err(page::error(&call, demanded.as_ref().unwrap_or(&error))),
-    }
-}
-
-fn check_client(
-    state: &EntraState,
-    call: &Call,
-    segment: &str,
-    form: &Form,
-) -> Result<(Segment, Arc<AppRegistration>, String), EntraError> {
-    let client_id = form.require("client_id")?;
-    let segment = Segment::resolve(state.directory(), &call.origin, segment)?;
-    let directory_name = segment.tenant().map_or("Microsoft.com", |tenant| tenant.display_name.as_str());
-    let app = state.registration(client_id, directory_name)?;
-    let redirect_uri = check_redirect_uri(&app, form.get("redirect_uri"))?;
-    if !app.multitenant {
-        match segment.tenant() {
-            None => {
-                let text = format!(
-                    "Application '{}'({}) is not configured as a multi-tenant application. Usage of the /common endpoint \
-                     is not supported for such apps. Use a tenant-specific endpoint or configure the application to be \
-                     multi-tenant.",
-                    app.client_id, app.display_name
-                );
-                return Err(EntraError::with_text(50194, text));
-            }
-            Some(tenant) if tenant.id != app.home_tenant => return Err(EntraError::new(700_016)),
-            Some(_) => {}
-        }
-    }
-    Ok((segment, app, redirect_uri))
-}
-
-fn check_redirect_uri(app: &AppRegistration, asked: Option<&str>) -> Result<String, EntraError> {
-    let Some(asked) = asked else {
-        return app.redirect_uris.first().cloned().ok_or_else(|| EntraError::new(500_113));
-    };
-    if app.redirect_uris.iter().any(|registered| registered == asked || differ_in_loopback_port(registered, asked)) {
-        return Ok(asked.to_owned());
-    }
-    let text = format!(
-        "The redirect URI '{asked}' specified in the request does not match the redirect URIs configured for the \
-         application '{}'. Make sure the redirect URI sent in the request matches one added to your application.",
-        app.client_id
-    );
-    Err(EntraError::with_text(50011, text))
-}
-
-/// RFC 8252 §7.3, as Entra does it: for http on this machine the port is not compared.
-fn differ_in_loopback_port(registered: &str, asked: &str) -> bool {
-    let (Ok(mut registered), Ok(mut asked)) = (url::Url::parse(registered), url::Url::parse(asked)) else {
-        return false;
-    };
-    let loopback = |url: &url::Url| url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1"));
-    if !loopback(&registered) || !loopback(&asked) || asked.fragment().is_some() {
-        return false;
-    }
-    registered.set_port(None).is_ok() && asked.set_port(None).is_ok() && registered == asked
 }
 
 async fn authorize(state: EntraState, version: Version, segment: String, request: Request) -> Response {
@@ -317,7 +221,7 @@ fn read_challenge(form: &Form) -> Result<Option<Challenge>, EntraError> {
 }
 
 /// The delegated permissions that scopes name: `…/.default` stands for those of the registration.
-fn delegated_names(app: &AppRegistration, scopes: &[String]) -> Vec<String> {
+pub(crate) fn delegated_names(app: &AppRegistration, scopes: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for scope in scopes {
         let name = match scope.rsplit_once('/') {
@@ -333,136 +237,4 @@ fn delegated_names(app: &AppRegistration, scopes: &[String]) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-impl Visit {
-    /// The API a resource text means, or AADSTS500011.
-    fn api(&self, resource: &str) -> Result<Api, EntraError> {
-        Api::of(resource, self.app.client_id, &self.call.origin, &self.call.policy).ok_or_else(|| {
-            let text = format!("The resource principal named {resource} was not found in the tenant.");
-            EntraError::with_text(500_011, text)
-        })
-    }
-
-    fn state_parameter(&self) -> Option<(&'static str, String)> {
-        self.form.get("state").map(|state| ("state", state.to_owned()))
-    }
-
-    /// Sends an authorize error to the reply URL, or shows it when it must not go there.
-    fn refuse(&self, error: &EntraError, cancelled: bool) -> Response {
-        if error.stays_on_page() {
-            return page::error(&self.call, error);
-        }
-        let mut answer = vec![("error", error.error.to_owned())];
-        if cancelled {
-            answer.push(("error_subcode", "cancel".to_owned()));
-        }
-        answer.push(("error_description", self.call.describe(error)));
-        answer.push(("error_uri", self.call.error_uri(error)));
-        answer.extend(self.state_parameter());
-        let fragment = self.form.get("response_type").is_some_and(|kind| kind.contains("id_token"));
-        self.deliver(&answer, fragment)
-    }
-
-    /// By the response mode asked for; without one, the query, or the fragment when an id_token is among the answers.
-    fn deliver(&self, answer: &[(&str, String)], fragment: bool) -> Response {
-        match self.form.get("response_mode") {
-            Some("form_post") => page::form_post(&self.call, &self.redirect_uri, answer),
-            Some("fragment") => self.redirect('#', answer),
-            None if fragment => self.redirect('#', answer),
-            _ => self.redirect('?', answer),
-        }
-    }
-
-    fn redirect(&self, separator: char, answer: &[(&str, String)]) -> Response {
-        let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(answer).finish();
-        let uri = &self.redirect_uri;
-        let separator = if separator == '?' && uri.contains('?') { '&' } else { separator };
-        self.call.redirect(&format!("{uri}{separator}{encoded}"))
-    }
-}
-
-async fn admin_consent(state: EntraState, version: Version, segment: String, request: Request) -> Response {
-    let (visit, demanded) = match begin(state, version, &segment, EntraEndpoint::AdminConsent, request).await {
-        Ok(begun) => begun,
-        Err(response) => return response,
-    };
-    if let Some(error) = demanded {
-        return visit.decline(&error);
-    }
-    let (ask, scope) = match visit.consent_asked() {
-        Ok(asked) => asked,
-        Err(error) => return visit.refuse(&error, false),
-    };
-    match meet(&visit, &ask) {
-        Outcome::Show(response) => response,
-        Outcome::Refused { error, .. } => visit.decline(&error),
-        Outcome::Accepted(person) => {
-            let tenant = ("tenant", person.tenant.id.to_string());
-            let yes = ("admin_consent", "True".to_owned());
-            let answer: Vec<_> = match scope {
-                None => [tenant].into_iter().chain(visit.state_parameter()).chain([yes]).collect(),
-                Some(scope) => [yes, tenant, ("scope", scope)].into_iter().chain(visit.state_parameter()).collect(),
-            };
-            visit.redirect('?', &answer)
-        }
-    }
-}
-
-impl Visit {
-    /// What an admin-consent request asks for, and on v2 the `scope` its success repeats.
-    fn consent_asked(&self) -> Result<(Ask, Option<String>), EntraError> {
-        let mut ask = Ask {
-            roles: Vec::new(),
-            scopes: Vec::new(),
-            for_organization: true,
-            even_if_granted: true,
-            choose_account: false,
-            silent: false,
-        };
-        if self.version == Version::V1 {
-            ask.roles.clone_from(&self.app.permissions);
-            ask.scopes.clone_from(&self.app.delegated_permissions);
-            return Ok((ask, None));
-        }
-        if matches!(self.segment, Segment::Common | Segment::Consumers) {
-            // Observed: v2 falls through to the authorize endpoint's own complaint (entra.md §3.3).
-            return Err(EntraError::missing("response_type"));
-        }
-        let scope = self.form.require("scope")?;
-        let scopes = split_scope(scope);
-        for one in scopes.iter().filter(|one| !OPENID_SCOPES.contains(&one.as_str())) {
-            let resource = single_resource(std::slice::from_ref(one))?;
-            let api = self.api(&resource)?;
-            if one.ends_with("/.default") {
-                ask.roles.extend(api.permissions(&self.app.permissions));
-            }
-        }
-        ask.scopes = delegated_names(&self.app, &scopes);
-        Ok((ask, Some(scopes.join(" "))))
-    }
-
-    /// A declined or failed admin consent: `admin_consent=True` all the same, and no `tenant` (entra.md §3.5).
-    fn decline(&self, error: &EntraError) -> Response {
-        if error.stays_on_page() {
-            return page::error(&self.call, error);
-        }
-        let documented = self.call.policy.decline_form == DeclineForm::Documented && error.code == 65004;
-        let yes = ("admin_consent", "True".to_owned());
-        let description = ("error_description", self.call.describe(error));
-        let answer: Vec<_> = match (documented, self.version) {
-            (true, Version::V1) => vec![("error", "permission_denied".to_owned()), description],
-            (true, Version::V2) => vec![yes, ("error", "consent_required".to_owned()), description],
-            (false, _) => {
-                vec![("error", error.error.to_owned()), description, ("error_uri", self.call.error_uri(error)), yes]
-            }
-        };
-        let answer: Vec<_> = answer.into_iter().chain(self.state_parameter()).collect();
-        self.redirect('?', &answer)
-    }
-
-    /// Shows a page of this visit.
-    pub(crate) fn show(&self, page: page::Page) -> Outcome {
-        Outcome::Show(page.respond(&self.call, StatusCode::OK))
-    }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::{AppRegistration, sha256};
 use crate::entra::authority::Segment;
+use crate::entra::claims::pairwise_subject;
 use crate::entra::directory::TenantInfo;
 use crate::entra::errors::EntraError;
 use crate::entra::grants::{Issue, TokenRequest, find_api, signing_failed, token_fields};
@@ -18,7 +19,7 @@ use crate::entra::jws;
 use crate::entra::reply::Call;
 use crate::entra::resource::Api;
 use crate::entra::store::{Authorized, Challenge, Code, REFRESH_DAYS, Refresh};
-use crate::entra::tokens::{UserClaims, pairwise_subject};
+use crate::entra::tokens::UserClaims;
 use crate::entra::{EntraState, Version};
 
 /// Scopes that ask for no resource.

@@ -117,7 +117,7 @@ impl Account {
 }
 
 /// Which of the login service's endpoints a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntraEndpoint {
     /// `oauth2/token` and `oauth2/v2.0/token`.
     Token,
@@ -129,6 +129,19 @@ pub enum EntraEndpoint {
     Metadata,
     /// The managed identity endpoint of a virtual machine.
     ManagedIdentity,
+}
+
+impl EntraEndpoint {
+    /// Its name in fault plans and counts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Authorize => "authorize",
+            Self::AdminConsent => "admin_consent",
+            Self::Metadata => "metadata",
+            Self::ManagedIdentity => "managed_identity",
+        }
+    }
 }
 
 /// A request, as far as a fault plan may choose by it.

@@ -9,11 +9,11 @@
 use axum::response::Response;
 
 use crate::entra::authority::Segment;
-use crate::entra::authorize::Visit;
 use crate::entra::code_grant::OPENID_SCOPES;
 use crate::entra::directory::{Account, Grant, Interaction, TenantInfo};
 use crate::entra::errors::EntraError;
 use crate::entra::page::{AccountsPage, ConsentPage, Page};
+use crate::entra::visit::Visit;
 
 /// Accounts shown on one page; any other can be typed.
 const SHOWN_TENANTS: usize = 25;
@@ -60,7 +60,7 @@ pub(crate) fn visit(visit: &Visit, ask: &Ask) -> Outcome {
     let decision = decision(visit);
     let person = match sign_in(visit, ask, decision) {
         Ok(person) => person,
-        Err(outcome) => return outcome,
+        Err(outcome) => return *outcome,
     };
     let foreign = match &visit.segment {
         Segment::Tenant(tenant) => tenant.id != person.tenant.id,
@@ -84,7 +84,7 @@ fn decision(visit: &Visit) -> Option<Decision> {
 }
 
 /// Who is signed in; otherwise the account page, or why there is none.
-fn sign_in(visit: &Visit, ask: &Ask, decision: Option<Decision>) -> Result<Person, Outcome> {
+fn sign_in(visit: &Visit, ask: &Ask, decision: Option<Decision>) -> Result<Person, Box<Outcome>> {
     let choose = ask.choose_account || visit.form.get("emulator_choose").is_some();
     let hint = if choose { None } else { visit.form.get("login_hint") };
     if let Some(upn) = visit.form.get("emulator_account").or(hint) {
@@ -96,17 +96,17 @@ fn sign_in(visit: &Visit, ask: &Ask, decision: Option<Decision>) -> Result<Perso
                      must be added to the directory."
                 ),
             );
-            accounts_page(visit, Some(&error))
+            Box::new(accounts_page(visit, Some(&error)))
         });
     }
     match visit.call.policy.interaction {
-        Interaction::WrongUser => Err(refused(EntraError::new(50020))),
+        Interaction::WrongUser => Err(Box::new(refused(EntraError::new(50020)))),
         Interaction::Accept | Interaction::Decline => {
-            administrator(visit).ok_or_else(|| refused(EntraError::new(50034)))
+            administrator(visit).ok_or_else(|| Box::new(refused(EntraError::new(50034))))
         }
-        Interaction::Ask if ask.silent => Err(refused(EntraError::new(50058))),
-        Interaction::Ask if decision == Some(Decision::Cancel) => Err(cancelled()),
-        Interaction::Ask => Err(accounts_page(visit, None)),
+        Interaction::Ask if ask.silent => Err(Box::new(refused(EntraError::new(50058)))),
+        Interaction::Ask if decision == Some(Decision::Cancel) => Err(Box::new(cancelled())),
+        Interaction::Ask => Err(Box::new(accounts_page(visit, None))),
     }
 }
 

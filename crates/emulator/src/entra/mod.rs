@@ -4,11 +4,14 @@
 //! [`AppRegistry`], signing keys and tokens in [`TokenIssuer`]. Behaviour follows entra.md; what Microsoft does not
 //! document and a switch decides is in [`EntraPolicy`].
 
+mod admin_consent;
 mod assertion;
 mod authority;
 mod authorize;
+mod claims;
 mod client;
 mod code_grant;
+mod counts;
 pub mod directory;
 mod errors;
 mod form;
@@ -25,18 +28,22 @@ mod store;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+mod visit;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
+use axum::middleware::map_response_with_state;
 use axum::response::Response;
 use axum::routing::{any, get};
 use http::request::Parts;
 use protocol::ids::ClientId;
 use uuid::Uuid;
 
+pub(crate) use authority::ENVIRONMENTS;
+pub use counts::EntraRequestCount;
 pub use directory::{
     Account, DeclineForm, Directory, EntraCall, EntraEndpoint, EntraFailure, EntraFault, EntraPolicy, Grant,
     Interaction, ServicePrincipal, TenantInfo,
@@ -45,6 +52,7 @@ pub use keys::{KeyError, SigningKey};
 pub use tokens::TokenIssuer;
 
 use crate::app::AppRegistry;
+use crate::entra::counts::Counts;
 use crate::entra::errors::EntraError;
 use crate::entra::form::Form;
 use crate::entra::reply::Call;
@@ -72,13 +80,14 @@ struct Inner {
     tokens: Arc<TokenIssuer>,
     store: Mutex<Store>,
     random: Mutex<fastrand::Rng>,
+    counts: Counts,
 }
 
 impl EntraState {
     /// A login service over a directory. The seed makes codes, refresh tokens and trace ids repeat.
     pub fn new(directory: Arc<dyn Directory>, apps: Arc<AppRegistry>, tokens: Arc<TokenIssuer>, seed: u64) -> Self {
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
-        Self(Arc::new(Inner { directory, apps, tokens, store: Mutex::default(), random }))
+        Self(Arc::new(Inner { directory, apps, tokens, store: Mutex::default(), random, counts: Counts::default() }))
     }
 
     /// The registrations.
@@ -89,6 +98,16 @@ impl EntraState {
     /// The token issuer.
     pub fn tokens(&self) -> &TokenIssuer {
         &self.0.tokens
+    }
+
+    /// How often each endpoint was asked, by tenant and status.
+    pub fn requests(&self) -> Vec<EntraRequestCount> {
+        self.0.counts.all()
+    }
+
+    /// Starts counting anew.
+    pub fn clear_requests(&self) {
+        self.0.counts.clear();
     }
 
     pub(crate) fn directory(&self) -> &dyn Directory {
@@ -124,7 +143,10 @@ impl EntraState {
     ) -> Option<EntraFailure> {
         let tenant = segment.and_then(|segment| self.directory().find_tenant(segment)).map(|tenant| tenant.id);
         let client = client.and_then(|client| client.parse::<ClientId>().ok());
-        let fault = self.directory().entra_fault(&EntraCall { endpoint, tenant, client })?;
+        let asked = EntraCall { endpoint, tenant, client };
+        let fault = self.directory().entra_fault(&asked);
+        call.asked = Some(asked);
+        let fault = fault?;
         if let Some(delay) = fault.delay {
             tokio::time::sleep(delay).await;
             call.now = self.directory().now();
@@ -157,6 +179,7 @@ pub fn router(state: EntraState) -> Router {
         .merge(metadata::routes())
         .route("/metadata/identity/oauth2/token", any(imds::token))
         .route("/error", get(page::error_number))
+        .layer(map_response_with_state(state.clone(), counts::count))
         .with_state(state)
 }
 

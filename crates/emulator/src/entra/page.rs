@@ -69,7 +69,7 @@ impl Page {
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{body}\
-             <footer>Emulated sign-in: no password is asked for, and nothing leaves this machine.</footer>\n\
+             <footer>Emulated sign-in: choosing an account is enough, no password is asked for.</footer>\n\
              </main>\n</body>\n</html>\n",
             title = escape(title)
         );

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::entra::directory::{EntraFailure, EntraPolicy};
+use crate::entra::directory::{EntraCall, EntraFailure, EntraPolicy};
 use crate::entra::errors::EntraError;
 use crate::tls::{Cut, Origin};
 
@@ -27,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     /// How far the `Date` header is off, by a fault.
     pub(crate) date_offset: TimeDelta,
+    /// What the request was for, once that is known.
+    pub(crate) asked: Option<EntraCall>,
     trace_id: Uuid,
     correlation_id: String,
 }
@@ -57,6 +59,7 @@ impl Call {
             policy,
             headers: parts.headers.clone(),
             date_offset: TimeDelta::zero(),
+            asked: None,
             trace_id: fresh_id(),
             correlation_id,
         }
@@ -155,6 +158,10 @@ impl Call {
     fn finish(&self, status: StatusCode, content_type: &'static str, body: String) -> Response {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
+        // For the counts; the listener sends no extensions.
+        if let Some(asked) = &self.asked {
+            response.extensions_mut().insert(asked.clone());
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use protocol::ids::{ClientId, TenantId};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::app::sha256;
-use crate::entra::derive_guid;
+pub use crate::entra::claims::{AccessToken, ClientAuth, TokenVersion, UserClaims, service_principal_object_id};
 use crate::entra::jws::{self, Algorithm, Jws};
 use crate::entra::keys::{KeyError, SigningKey};
 
@@ -70,87 +70,6 @@ pub enum TokenRefusal {
     /// Its time has not come: the clock was set back.
     #[error("the token is valid from {0} on")]
     NotYetValid(DateTime<Utc>),
-}
-
-/// What an access token is to say.
-#[derive(Debug, Clone)]
-pub struct AccessToken {
-    /// The tenant (`tid`).
-    pub tenant: TenantId,
-    /// The app (`appid`).
-    pub client_id: ClientId,
-    /// The resource (`aud`).
-    pub audience: String,
-    /// Application permissions. Empty: the claim is left out, as Entra does (entra.md §2).
-    pub roles: Vec<String>,
-    /// How the client proved itself (`appidacr`).
-    pub client_auth: ClientAuth,
-    /// The person, in delegated tokens.
-    pub user: Option<UserClaims>,
-    /// Which claim set: a property of the resource, not of the endpoint.
-    pub version: TokenVersion,
-}
-
-impl AccessToken {
-    /// An app-only token of the kind the Activity API takes.
-    pub fn app_only(tenant: TenantId, client_id: ClientId, audience: &str, roles: &[&str]) -> Self {
-        Self {
-            tenant,
-            client_id,
-            audience: audience.to_owned(),
-            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-            client_auth: ClientAuth::Secret,
-            user: None,
-            version: TokenVersion::V1,
-        }
-    }
-}
-
-/// The two claim sets of access tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenVersion {
-    /// `ver` 1.0, issued by `https://sts.windows.net/{tid}/`: the Management API and Graph.
-    V1,
-    /// `ver` 2.0, with the issuer given.
-    V2 {
-        /// `{login}/{tid}/v2.0`.
-        issuer: String,
-    },
-}
-
-/// How a client proved who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// Not at all: a public client.
-    None,
-    /// With a secret.
-    Secret,
-    /// With a signed assertion.
-    Assertion,
-}
-
-impl ClientAuth {
-    /// The claim `appidacr` (entra.md §4).
-    fn as_claim(self) -> &'static str {
-        match self {
-            Self::None => "0",
-            Self::Secret => "1",
-            Self::Assertion => "2",
-        }
-    }
-}
-
-/// The person a delegated token is about.
-#[derive(Debug, Clone)]
-pub struct UserClaims {
-    /// `oid`.
-    pub object_id: uuid::Uuid,
-    /// `name`.
-    pub name: String,
-    /// `upn` and `unique_name`.
-    pub upn: String,
-    /// `scp`.
-    pub scopes: Vec<String>,
 }
 
 /// A token just minted.
@@ -217,7 +136,7 @@ impl TokenIssuer {
         let now = truncate_to_seconds(now);
         let not_before = now - TimeDelta::seconds(BACKDATE_SECONDS);
         let expires = now + TimeDelta::seconds(lifetime);
-        let claims = self.access_claims(token, object_id, not_before, expires);
+        let claims = token.claims(object_id, (not_before, expires), || self.token_id());
         let text = self.sign(&claims)?;
         self.remember(
             sha256(text.as_bytes()),
@@ -284,62 +203,6 @@ impl TokenIssuer {
         (0..22).map(|_| random.alphanumeric()).collect()
     }
 
-    fn access_claims(
-        &self,
-        token: &AccessToken,
-        object_id: Option<uuid::Uuid>,
-        not_before: DateTime<Utc>,
-        expires: DateTime<Utc>,
-    ) -> Value {
-        let tenant = token.tenant.to_string();
-        let client = token.client_id.to_string();
-        let v1_issuer = format!("https://sts.windows.net/{tenant}/");
-        let mut claims = json!({
-            "aud": token.audience,
-            "iat": not_before.timestamp(),
-            "nbf": not_before.timestamp(),
-            "exp": expires.timestamp(),
-            "aio": self.token_id(),
-            "rh": "0.",
-            "tid": tenant,
-            "uti": self.token_id(),
-        });
-        let mut set = |name: &str, value: Value| claims[name] = value;
-        match &token.version {
-            TokenVersion::V1 => {
-                set("iss", json!(v1_issuer));
-                set("ver", json!("1.0"));
-                set("appid", json!(client));
-                set("appidacr", json!(token.client_auth.as_claim()));
-            }
-            TokenVersion::V2 { issuer } => {
-                set("iss", json!(issuer));
-                set("ver", json!("2.0"));
-                set("azp", json!(client));
-                set("azpacr", json!(token.client_auth.as_claim()));
-            }
-        }
-        if !token.roles.is_empty() {
-            set("roles", json!(token.roles));
-        }
-        if let Some(user) = &token.user {
-            set("oid", json!(user.object_id));
-            set("sub", json!(pairwise_subject(user.object_id, &token.audience)));
-            set("acr", json!("1"));
-            set("amr", json!(["pwd"]));
-            set("name", json!(user.name));
-            set("unique_name", json!(user.upn));
-            set("upn", json!(user.upn));
-            set("scp", json!(user.scopes.join(" ")));
-        } else {
-            let object = object_id.unwrap_or_else(|| service_principal_object_id(token.tenant, token.client_id));
-            set("oid", json!(object));
-            set("sub", json!(object));
-            set("idp", json!(v1_issuer));
-        }
-        claims
-    }
-
     fn read(&self, bearer: &str) -> Result<VerifiedToken, TokenRefusal> {
         let token = Jws::parse(bearer).ok_or(TokenRefusal::Malformed)?;
         if !self.signed(&token) {
@@ -388,23 +251,14 @@ impl fmt::Debug for TokenIssuer {
     }
 }
 
-/// The object id of an app's service principal in a tenant: the same in every run.
-pub fn service_principal_object_id(tenant: TenantId, client: ClientId) -> uuid::Uuid {
-    derive_guid(&["service principal", &tenant.to_string(), &client.to_string()])
-}
-
-/// A subject that differs by audience for the same person, as Entra's pairwise identifiers do.
-pub(crate) fn pairwise_subject(object_id: uuid::Uuid, audience: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha256(format!("{object_id} {audience}").as_bytes()))
-}
-
 fn truncate_to_seconds(instant: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(instant.timestamp(), 0).unwrap_or(instant)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn issuer() -> TokenIssuer {

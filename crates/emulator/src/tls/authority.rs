@@ -17,6 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::entra::ENVIRONMENTS;
+
 /// The CA certificate's file in a kept folder.
 const CERTIFICATE_FILE: &str = "ca.pem";
 /// The CA key's file in a kept folder; readable by its owner only.
@@ -177,10 +179,10 @@ impl fmt::Debug for CertificateAuthority {
 
 /// This machine's names, and every login, Management API and Graph host of every cloud (entra.md §1).
 pub fn default_names() -> Vec<String> {
-    let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1", "login.windows.net", "login.chinacloudapi.cn"]
-        .map(str::to_owned)
-        .into_iter()
-        .collect();
+    let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().collect();
+    for environment in ENVIRONMENTS {
+        names.extend(environment.aliases.iter().map(|&alias| alias.to_owned()));
+    }
     let any_tenant = TenantId::from_uuid(uuid::Uuid::nil());
     for cloud in CloudName::ALL.into_iter().filter_map(|(_, name)| Cloud::preset(name)) {
         for url in [cloud.login(), cloud.graph(), &cloud.feed_root(any_tenant)] {

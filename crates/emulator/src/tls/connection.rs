@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use axum::body::{Body, Bytes};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -103,5 +105,48 @@ impl AsyncWrite for Connection {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A body that lets what it has handed out reach the wire before it fails.
+///
+/// Hyper drops its write buffer when a body fails, so a body cut after its first chunk would look like no answer at all.
+/// This one pauses for one turn before it passes the error on, and hyper flushes in that turn.
+#[derive(Debug)]
+pub(crate) struct FlushBeforeError {
+    body: Body,
+    error: Option<axum::Error>,
+}
+
+impl FlushBeforeError {
+    pub(crate) fn new(body: Body) -> Self {
+        Self { body, error: None }
+    }
+}
+
+impl HttpBody for FlushBeforeError {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                self.error = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.error.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -7,8 +7,11 @@ mod authority;
 mod connection;
 mod origin;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{CertificateAuthority, TlsError, default_names};
 pub use connection::Cut;
 pub use origin::Origin;
+pub use tokio_rustls::TlsAcceptor;
 pub use serve::{DRAIN, serve};

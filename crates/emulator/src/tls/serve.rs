@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use crate::tls::connection::{Connection, Cut, ResetSwitch, Secure};
+use crate::tls::connection::{Connection, Cut, FlushBeforeError, ResetSwitch, Secure};
 
 /// How long requests in flight may take after the stop signal. Tests stop hundreds of emulators, so it is short; a client
 /// that is cut off retries, as it must anyway.
@@ -126,7 +126,7 @@ async fn answer(
     peer: SocketAddr,
     secure: bool,
     reset: ResetSwitch,
-) -> Result<Response<axum::body::Body>, CutOff> {
+) -> Result<Response<FlushBeforeError>, CutOff> {
     let mut request = request.map(axum::body::Body::new);
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(Secure(secure));
@@ -138,7 +138,7 @@ async fn answer(
         }
     };
     match response.extensions().get::<Cut>() {
-        None => Ok(response),
+        None => Ok(response.map(FlushBeforeError::new)),
         Some(Cut::Close) => Err(CutOff),
         Some(Cut::Reset) => {
             reset.arm();

@@ -34,10 +34,7 @@ fn pair() -> Pair {
     let certificate = params.self_signed(&key).unwrap();
     // PKCS#8 of a 2048-bit RSA key is 26 bytes of wrapping around the PKCS#1 key.
     let pkcs1 = &key.serialized_der()[26..];
-    Pair {
-        key: EncodingKey::from_rsa_der(pkcs1),
-        certificate: AppCertificate::from_pem(&certificate.pem()).unwrap(),
-    }
+    Pair { key: EncodingKey::from_rsa_der(pkcs1), certificate: AppCertificate::from_pem(&certificate.pem()).unwrap() }
 }
 
 /// An assertion before it is signed.
@@ -116,6 +113,10 @@ async fn both_documented_forms_are_accepted() {
         header.x5t_s256 = Some(URL_SAFE_NO_PAD.encode(pairs()[0].certificate.sha256));
     });
     assert_eq!(service.assert(&mixed.sign()).await.status, StatusCode::OK);
+    let padded = Draft::new().with("jti", "4".into()).header(|header| {
+        header.x5t = header.x5t.as_ref().map(|text| format!("{text}="));
+    });
+    assert_eq!(service.assert(&padded.sign()).await.status, StatusCode::OK, "as MSAL for Python sends it");
 }
 
 #[tokio::test]
@@ -219,7 +220,9 @@ async fn each_mistake_in_an_assertion_has_its_number() {
         ("standard base64 or hex", draft().header(|header| header.x5t = Some("AB/+=".into())).sign(), 700_027, 401),
         (
             "two thumbprints that differ",
-            draft().header(|header| header.x5t_s256 = Some(URL_SAFE_NO_PAD.encode(other_key.certificate.sha256))).sign(),
+            draft()
+                .header(|header| header.x5t_s256 = Some(URL_SAFE_NO_PAD.encode(other_key.certificate.sha256)))
+                .sign(),
             700_027,
             401,
         ),

@@ -106,7 +106,10 @@ async fn a_code_works_once() {
     let code = v1_code(&service, "common", &[]).await;
     assert_eq!(redeem(&service, V1, &code, &[]).await.status, StatusCode::OK);
     let again = redeem(&service, V1, &code, &[]).await;
-    assert_eq!((again.code(), again.status, &again.json()["error"]), (54005, StatusCode::BAD_REQUEST, &"invalid_grant".into()));
+    assert_eq!(
+        (again.code(), again.status, &again.json()["error"]),
+        (54005, StatusCode::BAD_REQUEST, &"invalid_grant".into())
+    );
 }
 
 #[tokio::test]
@@ -172,12 +175,8 @@ async fn consent_taken_back_before_redemption_is_65001() {
 }
 
 async fn refresh(service: &Service, path: &str, token: &str, change: &[(&str, &str)]) -> Answer {
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("client_id", CLIENT),
-        ("client_secret", SECRET),
-        ("refresh_token", token),
-    ];
+    let form =
+        [("grant_type", "refresh_token"), ("client_id", CLIENT), ("client_secret", SECRET), ("refresh_token", token)];
     service.post(path, &changed(&form, change)).await
 }
 
@@ -211,7 +210,12 @@ async fn a_refresh_token_brings_new_tokens_for_any_resource_until_it_rests_too_l
 #[tokio::test]
 async fn a_hybrid_answer_binds_its_code_to_the_id_token() {
     let service = Service::new();
-    let change = [("response_type", "code id_token"), ("nonce", "n"), ("emulator_account", USER), ("emulator_decision", "accept")];
+    let change = [
+        ("response_type", "code id_token"),
+        ("nonce", "n"),
+        ("emulator_account", USER),
+        ("emulator_decision", "accept"),
+    ];
     let (_, answer) = service.get(&v2_authorize("common", &change)).await.redirect();
     let id = claims(&answer["id_token"]);
     let digest = sha256(answer["code"].as_bytes());

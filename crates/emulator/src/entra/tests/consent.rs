@@ -74,7 +74,9 @@ async fn a_person_picks_an_account_accepts_and_the_app_is_installed() {
     }
     assert!(!accounts.body.contains("gone.example"));
     let consent = click(&service, &path, &accounts, ADMIN).await;
-    for text in ["Read activity data for your organization", "ActivityFeed.ReadDlp", "Fabrikam &lt;Ltd&gt;", "Audit &lt;"] {
+    for text in
+        ["Read activity data for your organization", "ActivityFeed.ReadDlp", "Fabrikam &lt;Ltd&gt;", "Audit &lt;"]
+    {
         assert!(consent.body.contains(text), "{text}");
     }
     let accepted = click(&service, &path, &consent, "accept").await;
@@ -259,7 +261,9 @@ async fn form_post_delivers_in_a_form_that_submits_itself() {
 #[tokio::test]
 async fn an_account_of_another_directory_is_refused() {
     let service = Service::new();
-    for path in [v1_authorize(CONTOSO, &[("login_hint", ADMIN)]), admin_consent(CONTOSO, &[("emulator_account", ADMIN)])] {
+    for path in
+        [v1_authorize(CONTOSO, &[("login_hint", ADMIN)]), admin_consent(CONTOSO, &[("emulator_account", ADMIN)])]
+    {
         let (_, answer) = service.get(&path).await.redirect();
         assert_eq!(answer["error"], "access_denied");
         assert!(answer["error_description"].starts_with("AADSTS50020: "), "{answer:?}");
@@ -309,22 +313,23 @@ async fn v2_admin_consent_wants_a_scope_and_no_common() {
     let principal = service.world.service_principal(fabrikam(), client()).unwrap();
     assert_eq!((principal.roles.len(), principal.scopes), (0, vec!["User.Read".to_owned()]));
 
-    for (segment, change, missing) in [("common", [("state", "s1")], "response_type"), (FABRIKAM, [("scope", "")], "scope")]
+    for (segment, change, missing) in
+        [("common", [("state", "s1")], "response_type"), (FABRIKAM, [("scope", "")], "scope")]
     {
         let (_, answer) = service.get(&path(segment, &change)).await.redirect();
         assert_eq!(answer["error"], "invalid_request");
-        assert!(answer["error_description"].contains(&format!("AADSTS900144: The request body must contain the following parameter: '{missing}'")));
+        assert!(
+            answer["error_description"]
+                .contains(&format!("AADSTS900144: The request body must contain the following parameter: '{missing}'"))
+        );
     }
 }
 
 #[tokio::test]
 async fn a_declined_admin_consent_says_so_in_one_of_two_ways() {
     let service = Service::new();
-    let decline = [
-        ("emulator_account", ADMIN),
-        ("emulator_decision", "cancel"),
-        ("scope", "https://manage.office.com/.default"),
-    ];
+    let decline =
+        [("emulator_account", ADMIN), ("emulator_decision", "cancel"), ("scope", "https://manage.office.com/.default")];
     let v1 = admin_consent(FABRIKAM, &decline);
     let v2 = admin_consent(&format!("{FABRIKAM}/v2.0"), &decline);
     for path in [&v1, &v2] {

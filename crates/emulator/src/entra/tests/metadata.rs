@@ -9,7 +9,8 @@ use super::*;
 #[tokio::test]
 async fn every_url_of_the_document_begins_where_the_client_asked() {
     let service = Service::new();
-    for (host, origin) in [(HOST_NAME, "https://login.microsoftonline.com"), ("127.0.0.1:7443", "https://127.0.0.1:7443")]
+    for (host, origin) in
+        [(HOST_NAME, "https://login.microsoftonline.com"), ("127.0.0.1:7443", "https://127.0.0.1:7443")]
     {
         for (path, oauth) in [("", "oauth2"), ("v2.0/", "oauth2/v2.0")] {
             let path = format!("/{CONTOSO}/{path}.well-known/openid-configuration");

@@ -207,12 +207,8 @@ async fn only_a_posted_form_is_a_token_request() {
         .header(ORIGIN, "https://browser.example");
     assert_eq!(service.send(request, "grant_type=client_credentials".into()).await.code(), 9_002_326);
     // Harmless, and seen in Microsoft's own scripts.
-    let form = [
-        ("grant_type", "client_credentials"),
-        ("client_id", CLIENT),
-        ("client_secret", SECRET),
-        ("resource", MANAGE),
-    ];
+    let form =
+        [("grant_type", "client_credentials"), ("client_id", CLIENT), ("client_secret", SECRET), ("resource", MANAGE)];
     let answer = service.post(&format!("/{CONTOSO}/oauth2/token?api-version=1.0"), &form).await;
     assert_eq!(answer.status, StatusCode::OK);
 }
@@ -307,4 +303,20 @@ async fn the_same_seed_repeats_tokens_ids_and_lifetimes() {
         (ok.body, bad.body)
     };
     assert_eq!(run().await, run().await);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_tenant_and_status() {
+    let service = Service::new();
+    service.v1(CONTOSO, &[]).await;
+    service.v2(CONTOSO, &[]).await;
+    service.v1(CONTOSO, &[("client_secret", "wrong")]).await;
+    service.v1("nowhere.example", &[]).await;
+    service.fail(EntraFailure::Reset);
+    service.v1(CONTOSO, &[]).await;
+    let counts: Vec<_> = service.state.requests().iter().map(|one| (one.tenant, one.status, one.count)).collect();
+    let contoso = Some(contoso());
+    assert_eq!(counts, [(None, 400, 1), (contoso, 0, 1), (contoso, 200, 2), (contoso, 401, 1)]);
+    service.state.clear_requests();
+    assert!(service.state.requests().is_empty());
 }
