@@ -1,24 +1,18 @@
-//! Rows gathered column by column until they are worth handing to the Parquet writer.
+//! The columns beside `raw`, gathered row by row until they are worth handing to the Parquet writer.
 //!
-//! Never alters a record: `raw` is what was delivered, the other columns are the view of it.
+//! Never holds a record's bytes; those go to [`crate::raw_column`] at once.
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Int32Builder, Int64Builder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
-};
+use arrow::array::{ArrayRef, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
 use record::View;
 
 use crate::commit::ContentRef;
-use crate::schema::arrow_schema;
 
 /// Rows handed over at a time.
 const BATCH_ROWS: usize = 1024;
-/// Bytes of `raw` handed over at a time: with large records fewer rows, since the writer looks at page sizes only between
-/// batches.
-const BATCH_RAW_BYTES: usize = 512 << 10;
 
 /// A row about to be stored.
 pub(crate) struct Row<'a> {
@@ -26,7 +20,6 @@ pub(crate) struct Row<'a> {
     pub(crate) view: &'a View<'a>,
     /// `view.creation_time` where it is usable.
     pub(crate) creation_time: Option<Timestamp>,
-    pub(crate) raw: &'a str,
 }
 
 /// The columns of the rows gathered so far.
@@ -35,12 +28,10 @@ pub(crate) struct RowBuffer {
     ingested_at: i64,
     commit: i64,
     rows: usize,
-    raw_bytes: usize,
     texts: [StringBuilder; TEXTS],
     creation_time: TimestampMicrosecondBuilder,
     record_type: Int32Builder,
     user_type: Int32Builder,
-    raw: StringBuilder,
 }
 
 /// The text columns that differ from row to row, beside `raw`, in the order of [`crate::COLUMNS`].
@@ -54,12 +45,10 @@ impl RowBuffer {
             ingested_at: ingested_at.timestamp_micros(),
             commit: i64::try_from(commit).unwrap_or(i64::MAX),
             rows: 0,
-            raw_bytes: 0,
             texts: Default::default(),
             creation_time: TimestampMicrosecondBuilder::new().with_timezone(Arc::clone(&time_zone)),
             record_type: Int32Builder::new(),
             user_type: Int32Builder::new(),
-            raw: StringBuilder::new(),
         }
     }
 
@@ -87,28 +76,21 @@ impl RowBuffer {
         self.creation_time.append_option(row.creation_time.map(|time| time.timestamp_micros()));
         self.record_type.append_option(view.record_type);
         self.user_type.append_option(view.user_type);
-        self.raw.append_value(row.raw);
         self.rows += 1;
-        self.raw_bytes += row.raw.len();
     }
 
     /// Whether it is time to [`Self::take`].
     pub(crate) fn is_full(&self) -> bool {
-        self.rows >= BATCH_ROWS || self.raw_bytes >= BATCH_RAW_BYTES
+        self.rows >= BATCH_ROWS
     }
 
-    /// Bytes of `raw` gathered.
-    pub(crate) fn raw_bytes(&self) -> usize {
-        self.raw_bytes
-    }
-
-    /// The gathered rows as a batch of the archive's schema; the buffer is empty afterwards. `None` when it was.
-    pub(crate) fn take(&mut self) -> Option<RecordBatch> {
+    /// The gathered columns in the schema's order, without `raw`; the buffer is empty afterwards. `None` when it was.
+    pub(crate) fn take(&mut self) -> Option<Vec<ArrayRef>> {
         if self.rows == 0 {
             return None;
         }
         let rows = self.rows;
-        let mut texts = self.texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        let mut texts = self.texts.iter_mut().map(finish_text);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(crate::COLUMNS.len());
         columns.push(repeated_text(&self.tenant, rows));
         columns.extend(texts.by_ref().take(3));
@@ -117,13 +99,10 @@ impl RowBuffer {
         columns.extend(texts.by_ref().take(5));
         columns.push(Arc::new(self.user_type.finish()));
         columns.extend(texts);
-        columns.push(Arc::new(self.raw.finish()));
         columns.push(self.repeated_time(rows));
         columns.push(repeated_number(self.commit, rows));
-        (self.rows, self.raw_bytes) = (0, 0);
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(arrow_schema(), columns, &options);
-        Some(batch.expect("the columns above are those of the schema, in its order and of one length"))
+        self.rows = 0;
+        Some(columns)
     }
 
     fn repeated_time(&self, rows: usize) -> ArrayRef {
@@ -131,6 +110,13 @@ impl RowBuffer {
         builder.append_value_n(self.ingested_at, rows);
         Arc::new(builder.finish())
     }
+}
+
+/// Finishes the array and makes room for the next as large as this one, which otherwise would grow by copying.
+fn finish_text(builder: &mut StringBuilder) -> ArrayRef {
+    let bytes = builder.values_slice().len();
+    let next = StringBuilder::with_capacity(BATCH_ROWS, bytes + bytes / 8);
+    Arc::new(std::mem::replace(builder, next).finish())
 }
 
 fn repeated_text(text: &str, rows: usize) -> ArrayRef {

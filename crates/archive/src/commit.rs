@@ -19,6 +19,7 @@ use crate::keys::{BodyDigest, RecordKey, usable_time};
 use crate::lookup::Lookup;
 use crate::part::{self, PartName, PartWriter};
 use crate::quarantine::{self, Quarantined};
+use crate::raw_column::RawCompressor;
 use crate::segment::{Segment, SegmentSet};
 use crate::sidecar::Found;
 use crate::verify::Damage;
@@ -103,6 +104,7 @@ pub struct CommitWriter {
     lookup: Lookup,
     pending: Pending,
     open: Vec<OpenPart>,
+    compressor: RawCompressor,
     finished: Vec<Segment>,
     quarantined: Vec<Quarantined>,
     /// Of those, the ones whose files this commit made.
@@ -126,12 +128,14 @@ impl CommitWriter {
             let path = archive.segment_path(segment);
             return Err(ArchiveError::CommitInUse { tenant: commit.tenant, commit: commit.number, path });
         }
+        let compressor = RawCompressor::new().map_err(ArchiveError::parquet("write to", archive.root()))?;
         Ok(Self {
             lookup: Lookup::new(archive.clone(), Arc::clone(&commit.visible)),
             archive,
             commit,
             pending: Pending::default(),
             open: Vec::new(),
+            compressor,
             finished: Vec::new(),
             quarantined: Vec::new(),
             quarantined_new: Vec::new(),
@@ -229,25 +233,20 @@ impl CommitWriter {
             Found::No => Appended::New,
         };
         self.pending.insert(&key);
-        self.store(date, second, key, &Row { content, view: &view, creation_time, raw: text })?;
+        self.store(date, key, text, &Row { content, view: &view, creation_time })?;
         self.stats.stored += 1;
         self.stats.stored_bytes += raw.len() as u64;
         Ok(appended)
     }
 
-    fn store(
-        &mut self,
-        date: NaiveDate,
-        second: Option<i64>,
-        key: RecordKey,
-        row: &Row<'_>,
-    ) -> Result<(), ArchiveError> {
+    fn store(&mut self, date: NaiveDate, key: RecordKey, raw: &str, row: &Row<'_>) -> Result<(), ArchiveError> {
         let at = self.part_of(date)?;
         let Some(part) = self.open.get_mut(at) else { return Ok(()) };
+        part.writer.push_raw(raw, &mut self.compressor)?;
+        part.writer.note(key, row.creation_time.map(|time| time.timestamp()));
         part.rows.push(row);
-        part.writer.note(key, second);
-        if part.rows.is_full() {
-            part.flush()?;
+        if part.rows.is_full() || part.writer.wants_columns() {
+            part.flush(&mut self.compressor)?;
             if part.writer.is_full() {
                 self.close(at)?;
             }
@@ -296,8 +295,8 @@ impl CommitWriter {
 
     fn close(&mut self, at: usize) -> Result<(), ArchiveError> {
         let mut part = self.open.swap_remove(at);
-        part.flush()?;
-        self.finished.push(part.writer.finish()?);
+        part.flush(&mut self.compressor)?;
+        self.finished.push(part.writer.finish(&mut self.compressor)?);
         Ok(())
     }
 
@@ -338,10 +337,9 @@ impl Drop for CommitWriter {
 }
 
 impl OpenPart {
-    fn flush(&mut self) -> Result<(), ArchiveError> {
-        let raw_bytes = self.rows.raw_bytes();
+    fn flush(&mut self, compressor: &mut RawCompressor) -> Result<(), ArchiveError> {
         match self.rows.take() {
-            Some(batch) => self.writer.write(&batch, raw_bytes),
+            Some(columns) => self.writer.write(&columns, compressor),
             None => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ mod orphans;
 mod part;
 mod plan;
 mod quarantine;
+mod raw_column;
 mod read;
 mod schema;
 mod segment;

@@ -20,6 +20,7 @@ use protocol::ids::TenantId;
 
 use crate::keys::{BodyDigest, Fingerprint, RecordKey, second_of_micros};
 use crate::part::{self, PartName, PartWriter};
+use crate::raw_column::RawCompressor;
 use crate::read::{Batches, micros, texts};
 use crate::schema::{FINGERPRINT_KEY, SORTED_KEY};
 use crate::segment::Segment;
@@ -55,8 +56,9 @@ impl Archive {
         if inputs.iter().any(|input| (input.tenant, input.date) != (first.tenant, first.date)) {
             return refuse("the segments are not of one tenant and date");
         }
-        if inputs.iter().any(|input| input.commit == number) {
-            return refuse("an input has the number the result is to have");
+        // Readers rule a file out by its name alone: no row of it may be of a later commit.
+        if inputs.iter().any(|input| input.commit >= number) {
+            return refuse("an input has the number the result is to have, or a later one");
         }
         let mut merge = Merge {
             archive: self,
@@ -190,6 +192,7 @@ impl Merge<'_> {
         &mut self,
         rows: &mut dyn Iterator<Item = Result<RecordBatch, ArchiveError>>,
     ) -> Result<Fingerprint, ArchiveError> {
+        let mut compressor = RawCompressor::new().map_err(ArchiveError::parquet("write to", self.archive.root()))?;
         let mut sum = Fingerprint::default();
         let mut writer: Option<PartWriter> = None;
         let mut part = 0;
@@ -205,17 +208,17 @@ impl Merge<'_> {
                 }
             };
             note_rows(&batch, open);
-            open.write(&batch, raw_bytes(&batch))?;
+            open.write_batch(&batch, &mut compressor)?;
             if open.is_full()
                 && let Some(full) = writer.take()
             {
                 sum.add_all(full.fingerprint());
-                self.finished.push(full.finish()?);
+                self.finished.push(full.finish(&mut compressor)?);
             }
         }
         if let Some(last) = writer {
             sum.add_all(last.fingerprint());
-            self.finished.push(last.finish()?);
+            self.finished.push(last.finish(&mut compressor)?);
         }
         Ok(sum)
     }

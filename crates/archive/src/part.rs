@@ -5,15 +5,20 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use chrono::NaiveDate;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves};
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::KeyValue;
+use parquet::file::writer::SerializedFileWriter;
 use protocol::ids::TenantId;
 
 use crate::files::{self, DigestWriter};
 use crate::keys::{Fingerprint, RecordKey};
-use crate::schema::{self, FINGERPRINT_KEY, ROW_GROUP_RAW_BYTES, SORTED_KEY, arrow_schema};
+use crate::raw_column::{RawColumn, RawCompressor};
+use crate::read::texts;
+use crate::schema::{self, FINGERPRINT_KEY, ROW_GROUP_RAW_BYTES, SORTED_KEY, arrow_schema, position};
 use crate::segment::{Segment, file_name};
 use crate::{Archive, ArchiveError, sidecar};
 
@@ -22,6 +27,9 @@ use crate::{Archive, ArchiveError, sidecar};
 pub(crate) const ROWS_MAX: usize = 1 << 20;
 /// Bytes of file after which a segment is closed. Twice the size that merging aims at.
 pub(crate) const FILE_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of records after which the other columns are written too, and memory and row group sizes looked at.
+const WRITE_RAW_BYTES: usize = 1 << 20;
 
 /// What a segment being written is to be called.
 #[derive(Debug, Clone, Copy)]
@@ -37,15 +45,19 @@ pub(crate) struct PartWriter {
     archive: Archive,
     name: PartName,
     temporary: PathBuf,
-    writer: Option<ArrowWriter<DigestWriter<File>>>,
-    sorted: bool,
+    /// Taken by `finish`.
+    file: Option<SerializedFileWriter<DigestWriter<File>>>,
+    row_groups: ArrowRowGroupWriterFactory,
+    row_group: u32,
+    /// The columns beside `raw` of the row group under way; none when it has no row yet.
+    columns: Vec<ArrowColumnWriter>,
+    raw: RawColumn,
+    raw_since_write: usize,
     keys: Vec<RecordKey>,
     fingerprint: Fingerprint,
     second_min: Option<i64>,
     second_max: Option<i64>,
     untimed_rows: u64,
-    /// Bytes of `raw` in the row group under way.
-    raw_in_group: usize,
     memory_bytes: usize,
 }
 
@@ -60,21 +72,23 @@ impl PartWriter {
         if sorted {
             metadata.push(KeyValue::new(SORTED_KEY.to_owned(), "creation_time".to_owned()));
         }
-        let properties = schema::writer_properties(metadata);
-        let writer = ArrowWriter::try_new(DigestWriter::new(file), arrow_schema(), Some(properties))
-            .map_err(ArchiveError::parquet("create", &temporary))?;
+        let (file, row_groups) = open_file(file, metadata).map_err(ArchiveError::parquet("create", &temporary))?;
+        let raw = RawColumn::new(file.schema_descr().column(position::RAW));
         Ok(Self {
             archive: archive.clone(),
             name,
             temporary,
-            writer: Some(writer),
-            sorted,
+            file: Some(file),
+            row_groups,
+            row_group: 0,
+            columns: Vec::new(),
+            raw,
+            raw_since_write: 0,
             keys: Vec::new(),
             fingerprint: Fingerprint::default(),
             second_min: None,
             second_max: None,
             untimed_rows: 0,
-            raw_in_group: 0,
             memory_bytes: 0,
         })
     }
@@ -92,19 +106,74 @@ impl PartWriter {
         }
     }
 
-    /// Writes rows, of which `raw_bytes` are in `raw`.
-    pub(crate) fn write(&mut self, batch: &RecordBatch, raw_bytes: usize) -> Result<(), ArchiveError> {
-        let failed = || ArchiveError::parquet("write", &self.temporary);
-        let writer = self.writer.as_mut().expect("it is taken by finish and drop only, which end this value");
-        writer.write(batch).map_err(failed())?;
-        self.raw_in_group += raw_bytes;
-        if self.raw_in_group >= ROW_GROUP_RAW_BYTES {
-            writer.flush().map_err(failed())?;
-            self.raw_in_group = 0;
+    /// Adds a record's bytes; its other columns follow in [`Self::write`], in the same order.
+    pub(crate) fn push_raw(&mut self, raw: &str, compressor: &mut RawCompressor) -> Result<(), ArchiveError> {
+        self.raw_since_write += raw.len();
+        self.raw.push(raw, compressor).map_err(ArchiveError::parquet("write", &self.temporary))
+    }
+
+    /// Whether so many bytes of records have come that it is time for [`Self::write`].
+    pub(crate) fn wants_columns(&self) -> bool {
+        self.raw_since_write >= WRITE_RAW_BYTES
+    }
+
+    /// Writes the columns beside `raw`, in the schema's order, of all records added since the last time.
+    pub(crate) fn write(&mut self, columns: &[ArrayRef], compressor: &mut RawCompressor) -> Result<(), ArchiveError> {
+        self.write_columns(columns).map_err(ArchiveError::parquet("write", &self.temporary))?;
+        self.raw_since_write = 0;
+        if self.raw.raw_bytes() >= ROW_GROUP_RAW_BYTES {
+            self.close_row_group(compressor).map_err(ArchiveError::parquet("write", &self.temporary))?;
         }
-        let memory = writer.memory_size() + self.keys.capacity() * size_of::<RecordKey>();
+        let columns: usize = self.columns.iter().map(ArrowColumnWriter::memory_size).sum();
+        let memory = columns + self.raw.memory_bytes() + self.keys.capacity() * size_of::<RecordKey>();
         self.archive.account_write_memory(self.memory_bytes, memory);
         self.memory_bytes = memory;
+        Ok(())
+    }
+
+    /// Writes whole rows.
+    pub(crate) fn write_batch(
+        &mut self,
+        batch: &RecordBatch,
+        compressor: &mut RawCompressor,
+    ) -> Result<(), ArchiveError> {
+        for raw in texts(batch, "raw").iter() {
+            self.push_raw(raw.unwrap_or_default(), compressor)?;
+        }
+        let mut columns = batch.columns().to_vec();
+        columns.remove(position::RAW);
+        self.write(&columns, compressor)
+    }
+
+    fn write_columns(&mut self, columns: &[ArrayRef]) -> ParquetResult<()> {
+        if self.columns.is_empty() {
+            self.columns = self.row_groups.create_column_writers(self.row_group as usize)?;
+            self.columns.remove(position::RAW);
+            self.row_group += 1;
+        }
+        let schema = arrow_schema();
+        let fields = schema.fields().iter().enumerate().filter(|(at, _)| *at != position::RAW);
+        for ((column, (_, field)), writer) in columns.iter().zip(fields).zip(&mut self.columns) {
+            for leaf in compute_leaves(field, column)? {
+                writer.write(&leaf)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close_row_group(&mut self, compressor: &mut RawCompressor) -> ParquetResult<()> {
+        let Some(file) = self.file.as_mut().filter(|_| !self.columns.is_empty()) else { return Ok(()) };
+        let (raw, raw_close) = self.raw.finish(compressor)?;
+        let mut group = file.next_row_group()?;
+        let after_raw = self.columns.split_off(position::RAW);
+        for column in self.columns.drain(..) {
+            column.close()?.append_to_row_group(&mut group)?;
+        }
+        group.append_column(&raw, raw_close)?;
+        for column in after_raw {
+            column.close()?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
         Ok(())
     }
 
@@ -115,7 +184,7 @@ impl PartWriter {
 
     /// Whether it is large enough to be closed.
     pub(crate) fn is_full(&self) -> bool {
-        let bytes = self.writer.as_ref().map_or(0, ArrowWriter::bytes_written);
+        let bytes = self.file.as_ref().map_or(0, SerializedFileWriter::bytes_written);
         self.keys.len() >= ROWS_MAX || bytes >= FILE_BYTES_MAX
     }
 
@@ -126,12 +195,14 @@ impl PartWriter {
 
     /// Completes the file, syncs it and gives it its name. The folder is not synced yet: the caller does it once for all
     /// files in it. The sidecar is written too, as well as it can be.
-    pub(crate) fn finish(mut self) -> Result<Segment, ArchiveError> {
-        let mut writer = self.writer.take().expect("it is taken by finish and drop only, which end this value");
-        let failed = || ArchiveError::parquet("complete", &self.temporary);
-        writer.append_key_value_metadata(KeyValue::new(FINGERPRINT_KEY.to_owned(), self.fingerprint.to_text()));
-        let (file, bytes, digest) = writer.into_inner().map_err(failed())?.into_parts();
-        file.sync_all().map_err(ArchiveError::io("sync", &self.temporary))?;
+    pub(crate) fn finish(mut self, compressor: &mut RawCompressor) -> Result<Segment, ArchiveError> {
+        let temporary = self.temporary.clone();
+        let failed = || ArchiveError::parquet("complete", &temporary);
+        self.close_row_group(compressor).map_err(failed())?;
+        let mut file = self.file.take().expect("only this takes it, and ends the value");
+        file.append_key_value_metadata(KeyValue::new(FINGERPRINT_KEY.to_owned(), self.fingerprint.to_text()));
+        let (file, bytes, digest) = file.into_inner().map_err(failed())?.into_parts();
+        file.sync_all().map_err(ArchiveError::io("sync", &temporary))?;
         drop(file);
         let segment = Segment {
             tenant: self.name.tenant,
@@ -146,12 +217,12 @@ impl PartWriter {
             digest,
         };
         let path = self.archive.segment_path(&segment);
-        fs::rename(&self.temporary, &path).map_err(ArchiveError::io("rename to its final name", &path))?;
+        fs::rename(&temporary, &path).map_err(ArchiveError::io("rename to its final name", &path))?;
         // A sidecar is a cache: without it the segment is as complete, and the next lookup makes it again.
         if let Err(error) = sidecar::write(self.archive.root(), &segment, &mut self.keys) {
             tracing::warn!(%error, "sidecar not written");
         }
-        tracing::trace!(path = %path.display(), rows = segment.rows, sorted = self.sorted, "segment complete");
+        tracing::trace!(path = %path.display(), rows = segment.rows, "segment complete");
         Ok(segment)
     }
 }
@@ -159,11 +230,19 @@ impl PartWriter {
 impl Drop for PartWriter {
     fn drop(&mut self) {
         self.archive.account_write_memory(self.memory_bytes, 0);
-        // Only an unfinished file still has its temporary name; a failure leaves it to `remove_orphans`.
-        if self.writer.take().is_some() || self.temporary.exists() {
-            let _ = files::remove_file(&self.temporary);
-        }
+        // Only an unfinished file still has its temporary name. What cannot be removed is left to `remove_orphans`.
+        let _ = files::remove_file(&self.temporary);
     }
+}
+
+/// Begins a Parquet file. The Arrow schema is not put into it beside Parquet's own: every reader finds the same columns.
+fn open_file(
+    file: File,
+    metadata: Vec<KeyValue>,
+) -> Result<(SerializedFileWriter<DigestWriter<File>>, ArrowRowGroupWriterFactory), ParquetError> {
+    let options =
+        ArrowWriterOptions::new().with_properties(schema::writer_properties(metadata)).with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(DigestWriter::new(file), arrow_schema(), options)?.into_serialized_writer()
 }
 
 /// `.{commit}-{part}.parquet.tmp`

@@ -49,6 +49,9 @@ pub(crate) mod position {
 /// compression and statistics to work.
 pub(crate) const ROW_GROUP_RAW_BYTES: usize = 32 << 20;
 
+/// How hard zstd tries: the level at which twice the time buys a few per cent.
+pub(crate) const ZSTD_LEVEL: i32 = 3;
+
 /// The footer's name for the sum of the body digests of all rows (see [`crate::keys::Fingerprint`]).
 pub(crate) const FINGERPRINT_KEY: &str = "tenantry.fingerprint";
 /// The footer's mark of a file whose rows are in order of `creation_time`.
@@ -71,10 +74,10 @@ pub fn arrow_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// How a segment is encoded: zstd throughout; dictionaries except where values do not repeat; statistics except on `raw`.
+/// How the columns beside `raw` are encoded: zstd throughout, dictionaries except where values do not repeat, statistics
+/// for each page. `raw` is encoded by [`crate::raw_column`].
 pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
-    let level = ZstdLevel::try_new(3).unwrap_or_default();
-    let raw = || ColumnPath::from("raw");
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
     let id = || ColumnPath::from("id");
     WriterProperties::builder()
         // Version 1 pages: the newer ones are still read wrongly or not at all by some engines.
@@ -82,14 +85,8 @@ pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
         .set_created_by(concat!("tenantry ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_key_value_metadata(Some(metadata))
-        // Row groups are closed by us, by bytes of `raw`; a row count alone says nothing about memory.
-        .set_max_row_group_row_count(None)
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_column_statistics_enabled(raw(), EnabledStatistics::None)
-        .set_column_dictionary_enabled(raw(), false)
-        .set_column_encoding(raw(), Encoding::PLAIN)
-        // Larger pages compress better, but whoever reads one record decompresses one page.
-        .set_column_data_page_size_limit(raw(), 1 << 20)
+        // Ids do not repeat.
         .set_column_dictionary_enabled(id(), false)
         .set_column_encoding(id(), Encoding::PLAIN)
         // A dictionary that grows beyond this holds values that hardly repeat.

@@ -56,9 +56,20 @@ impl Archive {
     /// [`ArchiveError::Io`] with path and remedy when the folder cannot be made or written.
     pub fn open(options: &ArchiveOptions) -> Result<Self, ArchiveError> {
         files::create_folder(&options.root)?;
+        probe_writable(&options.root)?;
+        write_mark(&options.root)?;
+        Self::open_read_only(options)
+    }
+
+    /// Opens the archive for reading and verifying; it may lie on a medium that cannot be written. What writes through it
+    /// fails when it does.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::Io`] when the folder is not there or cannot be reached.
+    pub fn open_read_only(options: &ArchiveOptions) -> Result<Self, ArchiveError> {
         // The absolute path, so that a later change of the working directory moves nothing.
         let root = fs::canonicalize(&options.root).map_err(ArchiveError::io("open folder", &options.root))?;
-        probe_writable(&root)?;
         check_mark(&root)?;
         Ok(Self(Arc::new(Shared {
             sidecars: SidecarCache::new(options.dedup_memory_bytes),
@@ -159,15 +170,23 @@ fn mark_path(root: &Path) -> PathBuf {
     root.join("_tenantry.json")
 }
 
-/// Writes the mark into a new archive; refuses an archive of a later format.
+/// Marks a new archive.
+fn write_mark(root: &Path) -> Result<(), ArchiveError> {
+    let path = mark_path(root);
+    if path.exists() {
+        return Ok(());
+    }
+    let mark = serde_json::json!({ "archive_format": FORMAT }).to_string();
+    files::write_synced(&path, mark.as_bytes())?;
+    files::sync_folder(root)
+}
+
+/// Refuses an archive of a later format. A folder without a mark has nothing in it yet, or lost it.
 fn check_mark(root: &Path) -> Result<(), ArchiveError> {
     let path = mark_path(root);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mark = serde_json::json!({ "archive_format": FORMAT }).to_string();
-            return files::write_synced(&path, mark.as_bytes());
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(ArchiveError::io("read", &path)(error)),
     };
     let mark: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
