@@ -101,8 +101,11 @@ fn make_room(connection: &Connection, id: TenantId, content_type: &ContentType, 
         let content_type = content_type.clone();
         return Err(LedgerError::OverlappingTile { tenant: id, content_type, start: tile.start, other }.into());
     }
-    sql(connection, "UPDATE tile SET until = ?3 WHERE feed = ?1 AND start = ?2")?
-        .execute(params![feed, ms(other), ms(tile.start)])?;
+    sql(connection, "UPDATE tile SET until = ?3 WHERE feed = ?1 AND start = ?2")?.execute(params![
+        feed,
+        ms(other),
+        ms(tile.start)
+    ])?;
     Ok(())
 }
 

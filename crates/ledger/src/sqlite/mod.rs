@@ -64,9 +64,11 @@ pub struct SqliteLedger {
 
 struct Shared {
     path: Arc<Path>,
+    /// Before the writer, and so closed before it: only the last connection folds the log into the file, and only one that
+    /// may write can.
+    reader: Worker,
     /// `None` when opened for reading only.
     writer: Option<Worker>,
-    reader: Worker,
 }
 
 impl SqliteLedger {

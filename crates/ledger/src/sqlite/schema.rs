@@ -50,7 +50,11 @@ pub(super) fn connect(path: &Path, access: Access, busy_timeout: Duration) -> Re
     let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fault)?;
     connection.busy_timeout(busy_timeout).map_err(fault)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    let version = recognise(&connection, path)?;
+    let version = {
+        // In one snapshot: another process may be creating it right now.
+        let _snapshot = connection.unchecked_transaction().map_err(fault)?;
+        recognise(&connection, path)?
+    };
     match access {
         Access::Write => {
             write_ahead(&connection, busy_timeout).map_err(fault)?;

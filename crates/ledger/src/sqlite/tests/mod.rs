@@ -1,49 +1,57 @@
-pub(super) mod plans {
-    pub(crate) fn note(_t: &str) {}
+//! The embedded ledger: the suite every ledger passes, and what only a file can get wrong.
+
+mod conformance;
+mod files;
+pub(super) mod plans;
+mod power;
+mod threads;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{OpenOptions, SqliteLedger};
+use crate::Ledger;
+use crate::conformance::{Fixture, block_on};
+
+/// A ledger in a folder of its own, which goes with it.
+pub(super) struct Folder {
+    folder: tempfile::TempDir,
+    in_place: bool,
 }
-use super::*;
-use chrono::TimeDelta;
-#[test]
-fn smoke() {
-    let dir = tempfile::tempdir().unwrap();
-    let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    rt.block_on(async {
-        let l = SqliteLedger::open(dir.path().join("x/ledger.db"), OpenOptions::default()).unwrap();
-        let t: TenantId = "6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11".parse().unwrap();
-        let now = Timestamp::from_timestamp_millis(1_700_000_000_000).unwrap();
-        assert!(l.add_tenant(t, "x".into(), now - TimeDelta::days(1), now).await.unwrap());
-        let c = Listed {
-            content_type: ContentType::General,
-            content_id: "a".parse().unwrap(),
-            content_uri: "b".parse().unwrap(),
-            created: now,
-            expires: now + TimeDelta::days(7),
-        };
-        assert_eq!(l.contents_listed(t, vec![c.clone(), c], now).await.unwrap(), 1);
-        let p = l.pending(t, now, 10, vec![]).await.unwrap();
-        assert_eq!(p.len(), 1);
-        l.content_failed(t, p[0].row, "m".into(), now).await.unwrap();
-        println!("{:?}", l.coverage(t).await.unwrap());
-        let a = engine::model::ArchivedContent {
-            row: p[0].row,
-            records: 3,
-            duplicates: 0,
-            variants: 0,
-            quarantined: 0,
-            bytes: 5,
-        };
-        l.commit(Commit {
-            tenant: t,
-            number: CommitNumber(1),
-            at: now,
-            contents: vec![a],
-            lost: vec![],
-            segments: vec![],
-            quarantined: vec![],
-        })
-        .await
-        .unwrap();
-        println!("{:?} {:?}", l.coverage(t).await.unwrap(), l.check().await.unwrap());
-        assert_eq!(l.fold(t, now + TimeDelta::days(8), 10).await.unwrap(), 1);
-    });
+
+impl Folder {
+    pub(super) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), in_place: false }
+    }
+
+    pub(super) fn in_place() -> Self {
+        Self { in_place: true, ..Self::new() }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join("data").join("ledger.db")
+    }
+
+    pub(super) fn options(&self) -> OpenOptions {
+        OpenOptions { in_place: self.in_place, busy_timeout: Duration::from_secs(20), ..OpenOptions::default() }
+    }
+
+    pub(super) fn ledger(&self) -> SqliteLedger {
+        SqliteLedger::open(self.path(), self.options()).unwrap()
+    }
+}
+
+impl Fixture for Folder {
+    fn open(&self) -> Arc<dyn Ledger> {
+        Arc::new(self.ledger())
+    }
+
+    fn open_read_only(&self) -> Arc<dyn Ledger> {
+        Arc::new(SqliteLedger::open(self.path(), OpenOptions { read_only: true, ..self.options() }).unwrap())
+    }
+
+    fn check(&self) -> Vec<String> {
+        block_on(self.ledger().check()).unwrap()
+    }
 }

@@ -1,0 +1,168 @@
+//! Commits, segments and quarantine.
+
+use engine::model::ContentState;
+
+use super::*;
+
+/// A ledger in which contents `a`, `b` and `c` wait, and their rows.
+async fn with_contents(fixture: &dyn Fixture) -> (Arc<dyn Ledger>, [i64; 3]) {
+    let ledger = with_tenant(fixture).await;
+    let contents = ["a", "b", "c"].map(|id| content(id, hours(1)));
+    ledger.contents_listed(tenant(1), contents.to_vec(), noon()).await.unwrap();
+    let mut rows = [0; 3];
+    for (found, id) in rows.iter_mut().zip(["a", "b", "c"]) {
+        *found = row(&*ledger, tenant(1), id).await;
+    }
+    (ledger, rows)
+}
+
+async fn state(ledger: &dyn Ledger, id: &str) -> Option<ContentState> {
+    ledger.content_state(tenant(1), GENERAL, id.to_owned()).await.unwrap()
+}
+
+pub async fn a_commit_archives_what_it_names_and_shows_its_segments(fixture: &dyn Fixture) {
+    let (ledger, [a, b, _]) = with_contents(fixture).await;
+    let segments = vec![segment(1, 1), segment(1, 0), SegmentRow { date: "2026-03-03".to_owned(), ..segment(1, 0) }];
+    let untimed = SegmentRow { second_min: None, second_max: None, date: "2026-03-05".to_owned(), ..segment(1, 7) };
+    ledger
+        .commit(Commit {
+            contents: vec![archived(a, 10)],
+            lost: vec![(b, loss(LossKind::Unreadable))],
+            segments: [segments.clone(), vec![untimed.clone()]].concat(),
+            quarantined: vec![quarantined("q/b")],
+            ..commit(1)
+        })
+        .await
+        .unwrap();
+    assert_eq!(state(&*ledger, "a").await, Some(ContentState::Archived));
+    assert_eq!(state(&*ledger, "b").await, Some(ContentState::Lost));
+    assert_eq!(state(&*ledger, "c").await, Some(ContentState::Listed));
+    let mut expected = segments;
+    expected.push(untimed);
+    expected.sort_by(|x, y| (&x.date, x.part).cmp(&(&y.date, y.part)));
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), expected);
+    assert_eq!(ledger.quarantine(tenant(1), 10).await.unwrap(), [quarantined("q/b")]);
+    assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().last_commit, CommitNumber(1));
+    assert_eq!(all_pending(&*ledger, tenant(1)).await.len(), 1);
+}
+
+pub async fn a_commit_out_of_order_changes_nothing(fixture: &dyn Fixture) {
+    let (ledger, [a, ..]) = with_contents(fixture).await;
+    ledger.commit(commit(1)).await.unwrap();
+    for number in [0, 1, 3, u64::MAX] {
+        let wrong = Commit { contents: vec![archived(a, 1)], segments: vec![segment(number, 0)], ..commit(number) };
+        let error = refused(ledger.commit(wrong)).await;
+        assert!(
+            matches!(error, LedgerError::CommitOutOfOrder { given, expected: CommitNumber(2), .. } if given.0 == number),
+            "{error:?}"
+        );
+    }
+    assert_eq!(state(&*ledger, "a").await, Some(ContentState::Listed));
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), []);
+    ledger.commit(Commit { contents: vec![archived(a, 1)], ..commit(2) }).await.unwrap();
+}
+
+pub async fn a_commit_with_one_bad_part_changes_nothing(fixture: &dyn Fixture) {
+    let (ledger, [a, b, c]) = with_contents(fixture).await;
+    let good = Commit {
+        contents: vec![archived(a, 1)],
+        lost: vec![(b, loss(LossKind::Expired))],
+        segments: vec![segment(1, 0)],
+        quarantined: vec![quarantined("q")],
+        ..commit(1)
+    };
+    let bad = [
+        Commit { contents: vec![archived(a, 1), archived(a, 1)], ..good.clone() },
+        Commit { contents: vec![archived(a, 1), archived(b, 1)], ..good.clone() },
+        Commit { contents: vec![archived(a, 1), archived(c + 1000, 1)], ..good.clone() },
+        Commit { segments: vec![segment(1, 0), segment(1, 0)], ..good.clone() },
+        Commit { segments: vec![segment(1, 0), segment(2, 0)], ..good.clone() },
+    ];
+    for wrong in bad {
+        refused(ledger.commit(wrong)).await;
+        assert_eq!(all_pending(&*ledger, tenant(1)).await.len(), 3);
+        assert_eq!(ledger.segments(tenant(1)).await.unwrap(), []);
+        assert_eq!(ledger.quarantine(tenant(1), 10).await.unwrap(), []);
+        assert_eq!(ledger.losses(tenant(1), 10).await.unwrap(), []);
+        assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().last_commit, CommitNumber(0));
+        assert_eq!(ledger.coverage(tenant(1)).await.unwrap().remove(0).records, 0);
+    }
+    ledger.commit(good).await.unwrap();
+}
+
+pub async fn an_empty_commit_counts(fixture: &dyn Fixture) {
+    let (ledger, _) = with_contents(fixture).await;
+    for number in 1..=3 {
+        ledger.commit(commit(number)).await.unwrap();
+    }
+    assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().last_commit, CommitNumber(3));
+}
+
+pub async fn segments_are_merged_and_forgotten(fixture: &dyn Fixture) {
+    let (ledger, _) = with_contents(fixture).await;
+    let small: Vec<SegmentRow> = (0..3).map(|part| segment(1, part)).collect();
+    ledger.commit(Commit { segments: small.clone(), ..commit(1) }).await.unwrap();
+    let merge = |number, removed: &[SegmentRow], added| {
+        ledger.replace_segments(tenant(1), CommitNumber(number), removed.to_vec(), added, noon() + hours(1))
+    };
+    merge(2, &small[..2], vec![segment(2, 0)]).await.unwrap();
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), [segment(1, 2), segment(2, 0)]);
+    let since = noon() + hours(1);
+    assert_eq!(ledger.obsolete(tenant(1)).await.unwrap(), [(segment(1, 0), since), (segment(1, 1), since)]);
+    assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().last_commit, CommitNumber(2));
+    // A visible one is never forgotten, even if somebody says that its file is gone.
+    ledger.obsolete_deleted(tenant(1), vec![segment(1, 0), segment(2, 0), segment(9, 9)]).await.unwrap();
+    assert_eq!(ledger.obsolete(tenant(1)).await.unwrap(), [(segment(1, 1), since)]);
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), [segment(1, 2), segment(2, 0)]);
+    // Removing without adding is a merge too: a retention's.
+    merge(3, &[segment(1, 2)], vec![]).await.unwrap();
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), [segment(2, 0)]);
+}
+
+pub async fn a_merge_of_what_is_not_visible_changes_nothing(fixture: &dyn Fixture) {
+    let (ledger, _) = with_contents(fixture).await;
+    ledger.commit(Commit { segments: vec![segment(1, 0), segment(1, 1)], ..commit(1) }).await.unwrap();
+    let merge =
+        |number, removed, added| ledger.replace_segments(tenant(1), CommitNumber(number), removed, added, noon());
+    let errors = [
+        refused(merge(2, vec![segment(1, 0), segment(1, 9)], vec![segment(2, 0)])).await,
+        refused(merge(2, vec![segment(1, 0), segment(1, 0)], vec![segment(2, 0)])).await,
+    ];
+    for error in errors {
+        assert!(matches!(error, LedgerError::SegmentNotVisible { .. }), "{error:?}");
+    }
+    let error = refused(merge(3, vec![segment(1, 0)], vec![segment(3, 0)])).await;
+    assert!(matches!(error, LedgerError::CommitOutOfOrder { .. }), "{error:?}");
+    let error = refused(merge(2, vec![segment(1, 0)], vec![segment(1, 5)])).await;
+    assert!(matches!(error, LedgerError::SegmentRefused { .. }), "{error:?}");
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), [segment(1, 0), segment(1, 1)]);
+    assert_eq!(ledger.obsolete(tenant(1)).await.unwrap(), []);
+    merge(2, vec![segment(1, 0)], vec![segment(2, 0)]).await.unwrap();
+    let error = refused(merge(3, vec![segment(1, 0)], vec![])).await;
+    assert!(matches!(error, LedgerError::SegmentNotVisible { .. }), "obsolete already: {error:?}");
+}
+
+pub async fn all_segments_are_listed_by_tenant(fixture: &dyn Fixture) {
+    let (ledger, _) = with_contents(fixture).await;
+    for number in [2, 3] {
+        ledger.add_tenant(tenant(number), String::new(), noon(), noon()).await.unwrap();
+    }
+    ledger.commit(Commit { segments: vec![segment(1, 0), segment(1, 1)], ..commit(1) }).await.unwrap();
+    let other = Commit { tenant: tenant(3), segments: vec![segment(1, 4)], ..commit(1) };
+    ledger.commit(other).await.unwrap();
+    ledger.replace_segments(tenant(1), CommitNumber(2), vec![segment(1, 0)], vec![], noon()).await.unwrap();
+    let mut all = ledger.all_segments().await.unwrap();
+    all.sort_by_key(|(tenant, _)| *tenant);
+    assert_eq!(all, [(tenant(1), vec![segment(1, 1)]), (tenant(3), vec![segment(1, 4)])]);
+}
+
+pub async fn quarantine_keeps_each_path_once(fixture: &dyn Fixture) {
+    let (ledger, _) = with_contents(fixture).await;
+    for number in 1..=2 {
+        let rows = vec![quarantined("b"), quarantined("a"), quarantined("b")];
+        ledger.commit(Commit { quarantined: rows, ..commit(number) }).await.unwrap();
+    }
+    assert_eq!(ledger.quarantine(tenant(1), 10).await.unwrap(), [quarantined("a"), quarantined("b")]);
+    assert_eq!(ledger.quarantine(tenant(1), 1).await.unwrap(), [quarantined("a")]);
+    assert_eq!(ledger.coverage(tenant(1)).await.unwrap().remove(0).quarantined, 2);
+}

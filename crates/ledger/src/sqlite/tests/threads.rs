@@ -1,0 +1,117 @@
+//! The threads: what they share, when they end, and what their callers hear.
+
+use super::Folder;
+use crate::conformance::{block_on, content, hours, noon, tenant};
+use crate::sqlite::SqliteLedger;
+use crate::{Ledger, LedgerError};
+
+/// The names of this process's threads that serve the ledger in `folder`: none but this test has one, in this moment.
+fn open_files(folder: &Folder) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    links
+        .filter_map(|link| std::fs::read_link(link.unwrap().path()).ok())
+        .filter(|target| target.starts_with(folder.path().parent().unwrap()))
+        .count()
+}
+
+#[test]
+fn the_file_is_closed_when_the_last_handle_is_dropped() {
+    let folder = Folder::new();
+    let ledger = folder.ledger();
+    block_on(ledger.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
+    let clone = ledger.clone();
+    drop(ledger);
+    assert!(block_on(clone.tenant(tenant(1))).unwrap().is_some(), "a clone keeps it open");
+    if cfg!(target_os = "linux") {
+        assert!(open_files(&folder) > 0);
+    }
+    drop(clone);
+    if cfg!(target_os = "linux") {
+        assert_eq!(open_files(&folder), 0);
+    }
+    assert!(!folder.path().with_extension("db-wal").exists(), "and the log is folded into it");
+}
+
+#[test]
+fn what_was_queued_is_carried_out_before_the_drop_returns() {
+    let folder = Folder::new();
+    let ledger = folder.ledger();
+    block_on(ledger.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
+    block_on(async {
+        for number in 0..50 {
+            let mut call = ledger.contents_listed(tenant(1), vec![content(&format!("{number}"), hours(1))], noon());
+            // Queued, and not waited for.
+            std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_ready())).await;
+        }
+    });
+    drop(ledger);
+    assert_eq!(block_on(crate::conformance::all_pending(&folder.ledger(), tenant(1))).len(), 50);
+}
+
+fn panics(ledger: &SqliteLedger) -> LedgerError {
+    block_on(ledger.write(|_connection| -> crate::sqlite::Done<()> { panic!("a bug, on purpose") })).unwrap_err()
+}
+
+#[test]
+fn a_thread_that_ended_by_a_bug_fails_its_callers_clearly_and_leaves_the_file_whole() {
+    let folder = Folder::new();
+    let ledger = folder.ledger();
+    block_on(ledger.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
+    let waiting = ledger.clone();
+    assert!(matches!(panics(&ledger), LedgerError::ThreadGone { .. }));
+    let error = block_on(waiting.add_tenant(tenant(2), String::new(), noon(), noon())).unwrap_err();
+    assert!(matches!(error, LedgerError::ThreadGone { .. }), "{error:?}");
+    assert!(error.to_string().contains("start the program again"));
+    assert!(!error.is_passing() && !error.is_refusal());
+    assert!(block_on(ledger.tenant(tenant(1))).unwrap().is_some(), "reading goes on");
+    drop((ledger, waiting));
+    let ledger = folder.ledger();
+    assert!(block_on(ledger.add_tenant(tenant(2), String::new(), noon(), noon())).unwrap());
+}
+
+#[test]
+fn in_place_a_call_is_done_when_it_has_been_polled_once() {
+    let folder = Folder::in_place();
+    let ledger = folder.ledger();
+    let mut call = ledger.add_tenant(tenant(1), String::new(), noon(), noon());
+    let ready =
+        block_on(std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_ready())));
+    assert!(ready, "no other thread is waited for");
+}
+
+#[test]
+fn calls_that_wait_together_share_a_transaction() {
+    let folder = Folder::new();
+    let ledger = folder.ledger();
+    block_on(ledger.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
+    let before = commits_in_log(&folder);
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        // The first holds the thread up until all the others are queued.
+        let mut calls: Vec<crate::LedgerFuture<'_, u64>> = vec![ledger.write(move |_connection| {
+            gate.lock().unwrap().recv().unwrap();
+            Ok(1)
+        })];
+        for number in 0..60 {
+            calls.push(ledger.contents_listed(tenant(1), vec![content(&format!("{number}"), hours(1))], noon()));
+        }
+        for call in &mut calls {
+            std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_ready())).await;
+        }
+        open.send(()).unwrap();
+        for call in calls {
+            assert_eq!(call.await.unwrap(), 1);
+        }
+    });
+    // The first had a transaction of its own, which wrote nothing.
+    assert_eq!(commits_in_log(&folder) - before, 1);
+}
+
+/// Transactions in the write-ahead log: frames whose header names a size of the file (sqlite.org/fileformat2.html §4.1).
+fn commits_in_log(folder: &Folder) -> usize {
+    let log = std::fs::read(folder.path().with_extension("db-wal")).unwrap();
+    let frames = log.get(32..).unwrap().chunks_exact(24 + 4096);
+    frames.filter(|frame| frame.get(4..8).unwrap().iter().any(|byte| *byte != 0)).count()
+}
