@@ -45,9 +45,7 @@ fn after_crash(main: &[u8], wal: &[u8]) -> Vec<String> {
     fs::create_dir_all(folder.path().parent().unwrap()).unwrap();
     fs::write(folder.path(), main).unwrap();
     fs::write(folder.path().with_extension("db-wal"), wal).unwrap();
-    let ledger = folder.ledger();
-    let found = block_on(lines(&ledger));
-    drop(ledger);
+    let found = block_on(lines(&folder.ledger()));
     assert_eq!(folder.check(), Vec::<String>::new());
     found
 }
