@@ -23,7 +23,6 @@ pub mod contents;
 pub mod coverage;
 pub mod handles;
 pub mod history;
-mod model;
 pub mod tenants;
 pub mod tiles;
 

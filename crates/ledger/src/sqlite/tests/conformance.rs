@@ -25,7 +25,7 @@ fn every_case_of_the_suite_is_named_in_its_list() {
         include_str!("../../conformance/contents.rs"),
         include_str!("../../conformance/coverage.rs"),
         include_str!("../../conformance/handles.rs"),
-        include_str!("../../conformance/history.rs"),
+        include_str!("../../conformance/history/mod.rs"),
         include_str!("../../conformance/tenants.rs"),
         include_str!("../../conformance/tiles.rs"),
     ];
