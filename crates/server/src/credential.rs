@@ -11,8 +11,13 @@ use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256};
+use protocol::ids::ClientId;
+use protocol::secret::ClientAssertion;
 use protocol::time::Timestamp;
+use protocol::token::{AssertionAlgorithm, Thumbprint, UnsignedAssertion};
 use rustls::pki_types::pem::{PemObject, SectionKind};
+use url::Url;
+use uuid::Uuid;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The largest credential file that is read: a chain of ten 4096-bit certificates is a tenth of it.
@@ -25,28 +30,17 @@ const KEY_BITS_MIN: usize = 2048;
 const RSA_ALGORITHM: [u8; 15] =
     [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
-/// How an assertion is signed (entra.md §5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SigningAlgorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256; the certificate is named by `x5t` (SHA-1).
-    #[default]
-    Rs256,
-    /// RSASSA-PSS with SHA-256; the certificate is named by `x5t#S256`.
-    Ps256,
-}
-
 /// A private key with its certificate, ready to sign.
 #[derive(Clone)]
 pub struct CertificateCredential {
     key: Arc<KeyPair>,
-    algorithm: SigningAlgorithm,
+    algorithm: AssertionAlgorithm,
     path: PathBuf,
     subject: String,
     not_before: Timestamp,
     not_after: Timestamp,
     key_bits: usize,
-    thumbprint_sha1: [u8; 20],
-    thumbprint_sha256: [u8; 32],
+    thumbprint: Thumbprint,
 }
 
 /// Why a credential file cannot be used.
@@ -160,7 +154,7 @@ impl CertificateCredential {
     /// See [`CredentialError`]: whatever Entra would refuse later is refused now.
     pub fn read(
         files: &CertificateFiles,
-        algorithm: SigningAlgorithm,
+        algorithm: AssertionAlgorithm,
         now: Timestamp,
     ) -> Result<Self, CredentialError> {
         let certificate_path = &files.path;
@@ -209,14 +203,16 @@ impl CertificateCredential {
             not_before,
             not_after,
             key_bits,
-            thumbprint_sha1: thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate_der),
-            thumbprint_sha256: thumbprint(&digest::SHA256, certificate_der),
+            thumbprint: Thumbprint {
+                sha1: digest_of(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate_der),
+                sha256: digest_of(&digest::SHA256, certificate_der),
+            },
             key: Arc::new(key),
         })
     }
 
     /// How it signs.
-    pub fn algorithm(&self) -> SigningAlgorithm {
+    pub fn algorithm(&self) -> AssertionAlgorithm {
         self.algorithm
     }
 
@@ -245,21 +241,23 @@ impl CertificateCredential {
         self.key_bits
     }
 
-    /// SHA-1 of the certificate's DER, as the app registration shows it and `x5t` carries it.
-    pub fn thumbprint_sha1(&self) -> &[u8; 20] {
-        &self.thumbprint_sha1
+    /// Digests of the certificate's DER: the app registration shows the SHA-1.
+    pub fn thumbprint(&self) -> &Thumbprint {
+        &self.thumbprint
     }
 
-    /// SHA-256 of the certificate's DER, as `x5t#S256` carries it.
-    pub fn thumbprint_sha256(&self) -> &[u8; 32] {
-        &self.thumbprint_sha256
+    /// A fresh assertion for one request to `audience`, the token endpoint. `jti` is a fresh random GUID. About 1 ms of
+    /// CPU with a 2048-bit key.
+    pub(crate) fn assertion(&self, client_id: ClientId, audience: &Url, jti: Uuid, now: Timestamp) -> ClientAssertion {
+        let unsigned = UnsignedAssertion::new(self.algorithm, &self.thumbprint, client_id, audience, jti, now);
+        let signature = self.sign(unsigned.signing_input().as_bytes());
+        unsigned.with_signature(&signature)
     }
 
-    /// Signs `message` by the credential's algorithm. About 1 ms of CPU with a 2048-bit key.
-    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
         let padding: &'static dyn aws_lc_rs::signature::RsaEncoding = match self.algorithm {
-            SigningAlgorithm::Rs256 => &RSA_PKCS1_SHA256,
-            SigningAlgorithm::Ps256 => &RSA_PSS_SHA256,
+            AssertionAlgorithm::Rs256 => &RSA_PKCS1_SHA256,
+            AssertionAlgorithm::Ps256 => &RSA_PSS_SHA256,
         };
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key
@@ -348,7 +346,7 @@ fn read_key(path: &Path, sections: &[(Section, Vec<u8>)]) -> Result<KeyPair, Cre
     Err(CredentialError::NoKey { path: path() })
 }
 
-fn thumbprint<const N: usize>(algorithm: &'static digest::Algorithm, der: &[u8]) -> [u8; N] {
+fn digest_of<const N: usize>(algorithm: &'static digest::Algorithm, der: &[u8]) -> [u8; N] {
     let digest = digest::digest(algorithm, der);
     digest.as_ref().try_into().expect("the digest's length is its algorithm's")
 }
@@ -394,7 +392,7 @@ mod tests {
             paths.push(path);
         }
         let files = CertificateFiles { path: paths[0].clone(), key_path: paths.get(1).cloned() };
-        CertificateCredential::read(&files, SigningAlgorithm::Rs256, now)
+        CertificateCredential::read(&files, AssertionAlgorithm::Rs256, now)
     }
 
     /// Each refusal is one sentence with the path and a remedy.
@@ -413,7 +411,7 @@ mod tests {
         let apart = read(&[&certificate, &key]).unwrap();
         for credential in [&together, &reversed, &apart] {
             assert_eq!(credential.key_bits(), 2048);
-            assert_eq!(credential.thumbprint_sha256(), together.thumbprint_sha256());
+            assert_eq!(credential.thumbprint(), together.thumbprint());
             assert_eq!(credential.not_after().to_rfc3339(), "2027-01-01T00:00:00+00:00");
             assert!(credential.subject().contains("tenantry test"), "{}", credential.subject());
         }
@@ -439,7 +437,7 @@ mod tests {
         let public = credential.key.public_key().as_ref().to_vec();
         let signature = credential.sign(b"header.claims");
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public).verify(b"header.claims", &signature).unwrap();
-        credential.algorithm = SigningAlgorithm::Ps256;
+        credential.algorithm = AssertionAlgorithm::Ps256;
         let signature = credential.sign(b"header.claims");
         UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, &public).verify(b"header.claims", &signature).unwrap();
     }
@@ -457,17 +455,22 @@ mod tests {
         check_refused(&[&format!("{}{}", ec.key, ec.certificate)], "not an RSA key");
         check_refused(&[&format!("{}{certificate}", other.key)], "does not belong to the certificate");
         check_refused(
-            &[&format!("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n{certificate}")],
+            &[&format!(
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n{certificate}"
+            )],
             "is encrypted",
         );
-        check_refused(&[&format!("{key}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")], "cannot be read");
+        check_refused(
+            &[&format!("{key}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")],
+            "cannot be read",
+        );
         check_refused(&[&"x".repeat(256 * 1024 + 1)], "larger than 262144 bytes");
     }
 
     #[test]
     fn a_missing_file_is_named() {
         let files = CertificateFiles { path: "/nonexistent/app.pem".into(), key_path: None };
-        let error = CertificateCredential::read(&files, SigningAlgorithm::Rs256, now()).unwrap_err().to_string();
+        let error = CertificateCredential::read(&files, AssertionAlgorithm::Rs256, now()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/app.pem") && error.contains("[[app.credential]]"), "{error}");
     }
 

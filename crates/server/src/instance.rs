@@ -49,13 +49,8 @@ impl InstanceLock {
         let unwritable =
             |error: std::io::Error| InstanceError::Unwritable { path: path.clone(), reason: error.to_string() };
         std::fs::create_dir_all(data_dir).map_err(unwritable)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(unwritable)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unwritable)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -2,10 +2,33 @@
 
 pub mod clock;
 pub mod collector;
+pub mod console;
 pub mod credential;
 pub mod instance;
+pub mod listen;
 pub mod metrics;
 pub mod settings;
+mod tokens;
 pub mod transport;
 
+// The program's commands work with what these rooms define; it gets to them through this one (ARCHITECTURE.md).
+pub use {archive, engine, ledger, protocol};
+
 pub use collector::{CollectError, Collector, CollectorParts, RunReport};
+
+/// An error and what lies beneath it, on one line: `cannot write x: no space left on device`. Printed once, where it is
+/// handled.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(beneath) = source {
+        let words = beneath.to_string();
+        // Transparent wrappers say the same twice.
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = beneath.source();
+    }
+    text
+}

@@ -139,8 +139,17 @@ impl Metrics {
         registry.register("records", "Records in the blobs archived", self.records.clone());
         registry.register("duplicates", "Of those, repeats that were not stored again", self.duplicates.clone());
         registry.register("variants", "Of those, other bodies of a known record id", self.variants.clone());
-        registry.register("quarantined", "Elements kept as delivered because they are no records", self.quarantined.clone());
-        registry.register_with_unit("blob", "Bytes of blobs archived, decompressed", Unit::Bytes, self.blob_bytes.clone());
+        registry.register(
+            "quarantined",
+            "Elements kept as delivered because they are no records",
+            self.quarantined.clone(),
+        );
+        registry.register_with_unit(
+            "blob",
+            "Bytes of blobs archived, decompressed",
+            Unit::Bytes,
+            self.blob_bytes.clone(),
+        );
         registry.register("commits", "Commits", self.commits.clone());
         registry.register_with_unit(
             "commit_duration",
@@ -152,7 +161,11 @@ impl Metrics {
         registry.register("tokens_issued", "Tokens received from Entra", self.tokens.clone());
         registry.register("contents_pending", "Contents listed and not yet archived", self.pending.clone());
         registry.register("tenants", "Tenants collected", self.tenants.clone());
-        registry.register("tenants_with_problem", "Of those, tenants with a problem", self.tenants_with_problem.clone());
+        registry.register(
+            "tenants_with_problem",
+            "Of those, tenants with a problem",
+            self.tenants_with_problem.clone(),
+        );
         registry.register("tenants_working", "Of those, tenants being worked on", self.tenants_working.clone());
         registry.register("blobs_fetching", "Blobs being fetched", self.fetching.clone());
     }

@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::tile::Grid;
 use protocol::cloud::Cloud;
 use protocol::ids::{ClientId, ContentType, PublisherId};
 use protocol::secret::ClientSecret;
+
+pub use protocol::token::{AssertionAlgorithm, TokenEndpoint};
 
 use crate::credential::CertificateCredential;
 
@@ -49,15 +52,6 @@ pub enum Credential {
     Certificate(CertificateCredential),
 }
 
-/// Entra's two token endpoints; the API's tokens are the same from both (entra.md §4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenEndpoint {
-    /// `/oauth2/token` with `resource=`.
-    V1,
-    /// `/oauth2/v2.0/token` with `scope=`.
-    V2,
-}
-
 /// What is collected, and how fast.
 #[derive(Debug, Clone)]
 pub struct CollectSettings {
@@ -67,6 +61,8 @@ pub struct CollectSettings {
     pub poll_interval: Duration,
     /// The longest time that fetched records wait for their commit. 100 ms to 10 min.
     pub commit_interval: Duration,
+    /// The windows that time is cut into; what was listed by another grid keeps its own.
+    pub tile: Grid,
     /// The request budget of one tenant, all operations together. The API's documented baseline is 2,000
     /// (activity-api.md §7).
     pub requests_per_minute: u32,
@@ -77,8 +73,11 @@ pub struct CollectSettings {
 /// Memory follows from these and not from the number of tenants or the size of blobs.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Tenants with an activation (and so an open commit) under way. Each may hold an unfinished batch in memory.
-    pub tenants_at_once: usize,
+    /// Tenants being worked on: each lists, and fetches if there is something to fetch. A waiting one costs nothing but
+    /// its row on the board.
+    pub tenants: usize,
+    /// Commits being written. Each may hold some MiB of unfinished segments; one that waits holds its tenant back only.
+    pub commits: usize,
     /// Blobs being fetched.
     pub fetches: usize,
     /// Blobs of one tenant being fetched; Microsoft's advice is a modest 8 to 16 (activity-api.md §7).
@@ -91,6 +90,8 @@ pub struct Limits {
     pub commit_bytes: u64,
     /// Contents after which a batch is committed without waiting for the interval.
     pub commit_contents: usize,
+    /// Listings of one tenant under way.
+    pub listings_per_tenant: usize,
     /// The largest single record; a longer one goes to quarantine.
     pub record_bytes: usize,
     /// The largest blob, after decompression, that is read at all; beyond it something is wrong with the other side.
@@ -117,13 +118,15 @@ impl Default for Limits {
     /// What one small machine bears: under 300 MiB with blobs of 100 MiB, and thousands of tenants.
     fn default() -> Self {
         Self {
-            tenants_at_once: 8,
-            fetches: 32,
+            tenants: 128,
+            commits: 8,
+            fetches: 64,
             fetches_per_tenant: 8,
             bytes_in_flight: 24 << 20,
             token_requests: 8,
             commit_bytes: 64 << 20,
             commit_contents: 2000,
+            listings_per_tenant: 4,
             record_bytes: 16 << 20,
             blob_bytes: 4 << 30,
             blob_time: Duration::from_secs(30 * 60),

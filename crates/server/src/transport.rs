@@ -284,3 +284,117 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         None => last.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+
+    fn transport(silence: Duration) -> HttpTransport {
+        HttpTransport::new(&Timeouts { silence, ..Timeouts::default() }).unwrap()
+    }
+
+    fn patient() -> HttpTransport {
+        transport(Duration::from_secs(60))
+    }
+
+    fn get(url: &str) -> Request<Vec<u8>> {
+        Request::get(url).header("authorization", "Bearer secret-token").body(Vec::new()).unwrap()
+    }
+
+    /// Answers one connection with `bytes`, says what it was sent, and then closes or stays silent.
+    async fn one_answer(bytes: &'static [u8], close: bool) -> (String, oneshot::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/api/blob?PublisherIdentifier=hidden", listener.local_addr().unwrap());
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                socket.read_exact(&mut byte).await.unwrap();
+                request.extend_from_slice(&byte);
+            }
+            socket.write_all(bytes).await.unwrap();
+            let _ = tell.send(String::from_utf8(request).unwrap().to_ascii_lowercase());
+            if !close {
+                std::future::pending::<()>().await;
+            }
+        });
+        (url, told)
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_with_status_headers_and_body_and_we_say_who_we_are() {
+        let (url, told) =
+            one_answer(b"HTTP/1.1 200 OK\r\nNextPageUri: x\r\nContent-Length: 5\r\n\r\nhello", true).await;
+        let answer = patient().send(get(&url)).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.headers["nextpageuri"], "x");
+        assert_eq!(answer.body.read(5).await.unwrap(), b"hello");
+        let request = told.await.unwrap();
+        assert!(request.contains(concat!("user-agent: tenantry/", env!("CARGO_PKG_VERSION"))), "{request}");
+        assert!(request.contains("accept-encoding: gzip"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let (url, _told) =
+            one_answer(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", true).await;
+        assert_eq!(patient().send(get(&url)).await.unwrap().status, StatusCode::FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_body_shorter_than_announced_is_broken() {
+        let (url, _told) = one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{", true).await;
+        let error = patient().send(get(&url)).await.unwrap().body.read(1000).await.unwrap_err();
+        assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+        let (url, _told) = one_answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[{\r\n", true).await;
+        let error = patient().send(get(&url)).await.unwrap().body.read(1000).await.unwrap_err();
+        assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn silence_in_the_head_or_in_the_body_is_a_timeout() {
+        let (url, _told) = one_answer(b"", false).await;
+        let error = transport(Duration::from_millis(50)).send(get(&url)).await.unwrap_err();
+        assert!(matches!(error, TransportError::Timeout { .. }), "{error}");
+        let (url, _told) = one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{", false).await;
+        let answer = transport(Duration::from_millis(50)).send(get(&url)).await.unwrap();
+        let error = answer.body.read(1000).await.unwrap_err();
+        assert!(matches!(error, TransportError::Timeout { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_as_large_as_the_limit_and_not_a_byte_larger() {
+        for (limit, fits) in [(5, true), (4, false)] {
+            let (url, _told) = one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", true).await;
+            let body = patient().send(get(&url)).await.unwrap().body;
+            assert_eq!(body.read(limit).await.is_ok(), fits);
+        }
+        let (url, _told) = one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", true).await;
+        assert_eq!(patient().send(get(&url)).await.unwrap().body.read_some(4).await, b"hell");
+    }
+
+    #[tokio::test]
+    async fn errors_show_neither_query_nor_token() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let mut errors = Vec::new();
+        errors.push(patient().send(get(&format!("http://{address}/x?PublisherIdentifier=hidden"))).await.unwrap_err());
+        let (url, _told) = one_answer(b"", true).await;
+        errors.push(patient().send(get(&url)).await.unwrap_err());
+        let (url, _told) = one_answer(b"SSH-2.0-nonsense\r\n\r\n", true).await;
+        errors.push(patient().send(get(&url)).await.unwrap_err());
+        errors.push(patient().send(get("https://127.0.0.1:1/x?PublisherIdentifier=hidden")).await.unwrap_err());
+        for error in errors {
+            for text in [error.to_string(), format!("{error:?}")] {
+                assert!(!text.contains("hidden") && !text.contains("secret-token"), "{text}");
+                assert!(text.contains("127.0.0.1"), "{text}");
+            }
+        }
+    }
+}

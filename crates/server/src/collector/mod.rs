@@ -3,7 +3,22 @@
 //! Never loses its place: whatever it does is in the ledger before it is acknowledged, so stopping is dropping, at any
 //! instant. Tenants come from the ledger and are noticed within seconds; records go to the archive; counts to [`Board`].
 
+mod activation;
+mod batch;
+mod book;
+mod committer;
+mod context;
+mod driver;
+mod feed;
+mod fetch;
+mod housekeeping;
+mod judge;
+mod listing;
+mod memory;
 mod progress;
+pub mod segments;
+mod subscriptions;
+mod supervisor;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,13 +26,21 @@ use std::sync::Arc;
 use archive::Archive;
 use ledger::Ledger;
 use protocol::ids::TenantId;
+use tokio::sync::mpsc;
 
 pub use progress::{Activity, Board, Counts, Ended, Progress, RunReport, TenantProgress, TenantReport};
+
+use activation::Mode;
+use context::Context;
+use supervisor::Supervisor;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::transport::Transport;
+
+/// Hints that may wait to be looked at.
+const WAKES: usize = 1024;
 
 /// What the collector works with.
 pub struct CollectorParts {
@@ -35,9 +58,8 @@ pub struct CollectorParts {
 
 /// Collects. One per process and data folder: take an [`crate::instance::InstanceLock`] first.
 pub struct Collector {
-    settings: Arc<Settings>,
-    parts: CollectorParts,
-    board: Board,
+    context: Arc<Context>,
+    wakes: (mpsc::Sender<TenantId>, tokio::sync::Mutex<mpsc::Receiver<TenantId>>),
 }
 
 /// Why a run could not begin. What goes wrong later is waited out and shown on the [`Board`].
@@ -50,13 +72,23 @@ pub enum CollectError {
 
 impl Collector {
     /// Puts the parts together; starts nothing.
-    pub fn new(settings: Settings, parts: CollectorParts) -> Self {
-        Self { settings: Arc::new(settings), parts, board: Board::default() }
+    pub fn new(settings: Settings, parts: &CollectorParts) -> Self {
+        let (sender, receiver) = mpsc::channel(WAKES);
+        Self {
+            context: Arc::new(Context::new(Arc::new(settings), parts, Board::default())),
+            wakes: (sender, tokio::sync::Mutex::new(receiver)),
+        }
     }
 
     /// What it is doing, as long as it runs and after.
     pub fn board(&self) -> &Board {
-        &self.board
+        &self.context.board
+    }
+
+    /// Something may be new for this tenant: it is looked at as soon as there is room. A hint, and lost when there are too
+    /// many of them; the timer finds what it was about.
+    pub fn wake(&self, tenant: TenantId) {
+        let _ = self.wakes.0.try_send(tenant);
     }
 
     /// Collects until `shutdown` completes.
@@ -64,8 +96,7 @@ impl Collector {
     /// # Errors
     /// When the ledger cannot be read at the start.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<RunReport, CollectError> {
-        let _ = (&self.settings, &self.parts, shutdown);
-        unreachable!("written next")
+        self.run_as(Mode::AllDay, &[], shutdown).await
     }
 
     /// Catches up on everything available now, for the tenants named (all active ones when empty), then returns. What
@@ -78,7 +109,23 @@ impl Collector {
         tenants: &[TenantId],
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<RunReport, CollectError> {
-        let _ = tenants;
-        self.run(shutdown).await
+        self.run_as(Mode::Once { since: self.context.clock.now() }, tenants, shutdown).await
+    }
+
+    async fn run_as(
+        &self,
+        mode: Mode,
+        only: &[TenantId],
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<RunReport, CollectError> {
+        // Two runs of one collector at a time would be two owners of a tenant.
+        let mut wakes = self.wakes.1.lock().await;
+        let mut supervisor = Supervisor::new(Arc::clone(&self.context), mode, only);
+        let stopped = supervisor.run(&mut wakes, shutdown).await?;
+        Ok(RunReport {
+            ended: if stopped { Ended::Stopped } else { Ended::CaughtUp },
+            tenants: supervisor.reports(),
+            problem: self.context.board.snapshot_problem(),
+        })
     }
 }

@@ -148,6 +148,11 @@ impl Board {
         Progress { tenants: state.tenants.values().cloned().collect(), problem: state.problem.clone() }
     }
 
+    /// What stands in everybody's way, without copying the rest.
+    pub fn snapshot_problem(&self) -> Option<Problem> {
+        self.lock().problem.clone()
+    }
+
     /// One tenant.
     pub fn tenant(&self, tenant: TenantId) -> Option<TenantProgress> {
         self.lock().tenants.get(&tenant).cloned()

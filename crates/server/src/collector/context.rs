@@ -1,0 +1,97 @@
+//! What all tenants' workers share: the parts, the limits, and the word on what stands in everybody's way.
+//!
+//! Never holds a tenant's state.
+
+use std::sync::Arc;
+
+use archive::Archive;
+use engine::model::Problem;
+use ledger::Ledger;
+use tokio::sync::Semaphore;
+
+use super::CollectorParts;
+use super::feed::Shared;
+use super::fetch::PIECE_BYTES;
+use super::progress::Board;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::tokens::TokenManager;
+
+/// The kind of problem that every tenant's token request runs into.
+pub(super) const APP_CREDENTIAL: &str = "app_credential";
+
+/// Shared by all workers of one collector.
+pub(super) struct Context {
+    pub(super) settings: Arc<Settings>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) archive: Archive,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) board: Board,
+    pub(super) requests: Shared,
+    /// Commits being written.
+    pub(super) commit_slots: Semaphore,
+    /// Blobs being fetched.
+    pub(super) fetch_slots: Semaphore,
+    /// Bytes that have left the network and are not yet written.
+    pub(super) memory: Arc<Semaphore>,
+    /// How many of them there may be.
+    pub(super) memory_total: usize,
+}
+
+impl Context {
+    pub(super) fn new(settings: Arc<Settings>, parts: &CollectorParts, board: Board) -> Self {
+        let limits = &settings.limits;
+        // Each blob under way may keep a piece while it waits for more; were that all there is, all would wait forever.
+        let memory_total =
+            limits.bytes_in_flight.max(2 * limits.fetches.max(1) * PIECE_BYTES).min(Semaphore::MAX_PERMITS);
+        let tokens = TokenManager::new(
+            Arc::clone(&settings),
+            Arc::clone(&parts.transport),
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.metrics),
+        );
+        Self {
+            ledger: Arc::clone(&parts.ledger),
+            archive: parts.archive.clone(),
+            clock: Arc::clone(&parts.clock),
+            metrics: Arc::clone(&parts.metrics),
+            board,
+            requests: Shared {
+                settings: Arc::clone(&settings),
+                transport: Arc::clone(&parts.transport),
+                tokens,
+                metrics: Arc::clone(&parts.metrics),
+            },
+            commit_slots: Semaphore::new(limits.commits.max(1)),
+            fetch_slots: Semaphore::new(limits.fetches.max(1)),
+            memory: Arc::new(Semaphore::new(memory_total)),
+            memory_total,
+            settings,
+        }
+    }
+
+    /// Something that all tenants need does not work: said once in the log, and on the board until it works again.
+    pub(super) fn everybody_waits(&self, kind: &'static str, error: &(dyn std::error::Error + 'static)) {
+        let message = crate::chain(error);
+        self.metrics.error(kind);
+        let before = self.board.snapshot_problem();
+        if before.as_ref().is_some_and(|before| before.kind == kind && before.message == message) {
+            return;
+        }
+        tracing::error!(kind, error = message, "collection waits");
+        let since = before.filter(|before| before.kind == kind).map_or_else(|| self.clock.now(), |before| before.since);
+        self.board.set_problem(Some(Problem { kind: kind.to_owned(), message, since, next_attempt_at: None }));
+    }
+
+    /// What was in everybody's way is gone, as far as a tenant's finished work can tell.
+    pub(super) fn everybody_goes_on(&self) {
+        let Some(problem) = self.board.snapshot_problem() else { return };
+        if problem.kind == APP_CREDENTIAL && self.requests.tokens.has_app_fault() {
+            return;
+        }
+        tracing::info!(kind = problem.kind, "collection goes on");
+        self.board.set_problem(None);
+    }
+}

@@ -1,0 +1,603 @@
+//! One round of a tenant's work: lists what is due, fetches what waits, side by side under one budget, until nothing is left
+//! to do now or something holds the tenant up.
+//!
+//! One loop over one closed set of events; each event is judged by the engine and written down before the next is looked
+//! at. Never waits for a commit and never blocks on a single blob. Stopping is safe wherever it awaits: what is dropped
+//! still waits in the ledger.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use engine::model::{Loss, LossKind, Pending, Tile};
+use engine::pacing::Turns;
+use engine::problem::ProblemKind;
+use engine::retry::{FetchAttempt, FetchStep, Hold, RequestStep, after_fetch, after_request};
+use engine::tile::{ListingTask, Reason, Schedule, list_again_now};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use ledger::LedgerError;
+use protocol::activity::Window;
+use protocol::error::Concern;
+use protocol::ids::ContentType;
+use protocol::time::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::activation::Mode;
+use super::batch::Piece;
+use super::book::is_shown;
+use super::committer::InFlight;
+use super::context::Context;
+use super::feed::Client;
+use super::fetch::{Fetch, FetchFailure};
+use super::judge::{self, Judged};
+use super::listing::{Brought, ListFailure, list_window};
+use super::memory::Memory;
+
+/// Contents read from the ledger at a time. Fewer: a query for every blob. More: what has just been listed and is more
+/// urgent waits behind what was read before it.
+const CONTENTS_AT_ONCE: u32 = 64;
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Nothing is left to do now.
+    Idle,
+    /// [`Memory::hold`] says until when.
+    Held,
+    /// It was told to stop.
+    Stopped,
+    /// A content type's subscription was refused: they are to be looked at anew.
+    Resubscribe,
+    /// The committer has ended; its own error says why.
+    CommitterGone,
+}
+
+/// What can happen in a round.
+enum Event {
+    Listed { content_type: ContentType, task: ListingTask, begun_at: Timestamp, result: Result<Brought, ListFailure> },
+    Fetched { content: Arc<Pending>, result: Result<u64, FetchFailure> },
+    Timer,
+    Stop,
+}
+
+/// A listing that failed and is made again within this round.
+struct Retry {
+    at: Instant,
+    content_type: ContentType,
+    task: ListingTask,
+}
+
+/// One round.
+pub(super) struct Driver<'a> {
+    pub(super) context: &'a Context,
+    pub(super) client: Client<'a>,
+    pub(super) mode: Mode,
+    pub(super) schedule: Schedule,
+    pub(super) memory: &'a mut Memory,
+    pub(super) in_flight: &'a InFlight,
+    pub(super) pieces: mpsc::Sender<Piece>,
+    pub(super) stop: watch::Receiver<bool>,
+    /// Those whose subscription is enabled, as far as is known.
+    pub(super) types: Vec<ContentType>,
+    pub(super) work: Work<'a>,
+}
+
+/// What waits and what is under way.
+pub(super) struct Work<'a> {
+    listings: BTreeMap<ContentType, VecDeque<ListingTask>>,
+    turns: Turns,
+    retries: Vec<Retry>,
+    contents: VecDeque<Arc<Pending>>,
+    tasks: FuturesUnordered<BoxFuture<'a, Event>>,
+    listing: BTreeMap<ContentType, usize>,
+    fetching: usize,
+    ask_pending: bool,
+    plan_at: Instant,
+    resubscribe: bool,
+}
+
+impl Work<'_> {
+    pub(super) fn new() -> Self {
+        Self {
+            listings: BTreeMap::new(),
+            turns: Turns::default(),
+            retries: Vec::new(),
+            contents: VecDeque::new(),
+            tasks: FuturesUnordered::new(),
+            listing: BTreeMap::new(),
+            fetching: 0,
+            ask_pending: true,
+            plan_at: Instant::now(),
+            resubscribe: false,
+        }
+    }
+
+    fn listings_under_way(&self) -> usize {
+        self.listing.values().sum()
+    }
+}
+
+impl Driver<'_> {
+    /// Runs the round to its end. Dropping the driver afterwards lets the committer finish.
+    pub(super) async fn run(&mut self) -> Result<End, LedgerError> {
+        loop {
+            if *self.stop.borrow() {
+                return Ok(End::Stopped);
+            }
+            // Held up: nothing new is begun, and what is under way may end in peace.
+            if self.memory.is_held() {
+                if self.work.tasks.is_empty() {
+                    return Ok(End::Held);
+                }
+            } else {
+                self.begin_what_can_be().await?;
+            }
+            if self.work.tasks.is_empty() && self.next_timer().is_none() {
+                return Ok(if self.work.resubscribe { End::Resubscribe } else { End::Idle });
+            }
+            match self.next_event().await {
+                Event::Stop => return Ok(End::Stopped),
+                Event::Timer => {}
+                Event::Listed { content_type, task, begun_at, result } => {
+                    self.listed(content_type, task, begun_at, result).await?;
+                }
+                Event::Fetched { content, result } => {
+                    if let Err(FetchFailure::CommitterGone) = result {
+                        return Ok(End::CommitterGone);
+                    }
+                    self.fetched(content, result).await?;
+                }
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let timer = self.next_timer();
+        let sleep = async {
+            match timer {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (tasks, stop) = (&mut self.work.tasks, &mut self.stop);
+        tokio::select! {
+            biased;
+            // An error means that the supervisor is gone, which is a stop as well.
+            _ = stop.wait_for(|stop| *stop) => Event::Stop,
+            Some(event) = tasks.next(), if !tasks.is_empty() => event,
+            () = sleep => Event::Timer,
+        }
+    }
+
+    /// When something becomes due that a round waits for. A round of the daemon waits for nothing but what is under way:
+    /// its supervisor does.
+    fn next_timer(&self) -> Option<Instant> {
+        let planned = (!self.work.tasks.is_empty()).then_some(self.work.plan_at);
+        if !self.mode.ends() || self.memory.is_held() {
+            return planned;
+        }
+        let listing = self.work.retries.iter().map(|retry| retry.at).min();
+        let content = self.memory.once.next_retry();
+        [planned, listing, content].into_iter().flatten().min()
+    }
+
+    async fn begin_what_can_be(&mut self) -> Result<(), LedgerError> {
+        let now = Instant::now();
+        if self.mode.ends() {
+            for retry in self.work.retries.extract_if(.., |retry| retry.at <= now) {
+                self.work.listings.entry(retry.content_type).or_default().push_back(retry.task);
+            }
+            self.work.ask_pending |= self.memory.once.take_due(now);
+        }
+        if now >= self.work.plan_at {
+            self.plan().await?;
+        }
+        self.begin_listings();
+        self.begin_fetches().await
+    }
+
+    /// Asks the engine what is to be listed, for each type that has nothing left to list.
+    async fn plan(&mut self) -> Result<(), LedgerError> {
+        self.work.plan_at = Instant::now() + self.context.settings.collect.poll_interval;
+        self.work.ask_pending = true;
+        for content_type in self.types.clone() {
+            let waiting = self.work.listings.get(&content_type).is_some_and(|listings| !listings.is_empty());
+            let under_way = self.work.listing.get(&content_type).is_some_and(|count| *count > 0);
+            let retrying = self.work.retries.iter().any(|retry| retry.content_type == content_type);
+            if waiting || under_way || retrying || self.memory.is_type_held(&content_type) {
+                continue;
+            }
+            let tiles = self.context.ledger.tiles(self.client.tenant, content_type.clone()).await?;
+            let tasks = self.schedule.plan(self.context.clock.now(), &tiles, self.mode.listing());
+            self.work.listings.insert(content_type, tasks.into());
+        }
+        Ok(())
+    }
+
+    fn begin_listings(&mut self) {
+        while self.work.listings_under_way() < self.context.settings.limits.listings_per_tenant.max(1) {
+            let memory = &*self.memory;
+            let waiting = self
+                .work
+                .listings
+                .iter()
+                .filter(|(content_type, listings)| !listings.is_empty() && !memory.is_type_held(content_type));
+            let Some(content_type) = self.work.turns.next(waiting.map(|(content_type, _)| content_type)).cloned()
+            else {
+                return;
+            };
+            let Some(task) = self.work.listings.get_mut(&content_type).and_then(VecDeque::pop_front) else { return };
+            *self.work.listing.entry(content_type.clone()).or_default() += 1;
+            let (context, client) = (self.context, self.client);
+            self.work.tasks.push(Box::pin(async move {
+                let begun_at = context.clock.now();
+                let result = list_window(context, client, &content_type, task.window).await;
+                Event::Listed { content_type, task, begun_at, result }
+            }));
+        }
+    }
+
+    async fn begin_fetches(&mut self) -> Result<(), LedgerError> {
+        let most = self.context.settings.limits.fetches_per_tenant.max(1);
+        while self.work.fetching < most {
+            if self.work.contents.is_empty() {
+                if !self.work.ask_pending {
+                    return Ok(());
+                }
+                self.read_pending().await?;
+            }
+            let Some(content) = self.work.contents.pop_front() else { return Ok(()) };
+            self.work.fetching += 1;
+            let (context, client, pieces) = (self.context, self.client, self.pieces.clone());
+            self.work.tasks.push(Box::pin(async move {
+                let slot = context.fetch_slots.acquire().await.expect("the semaphore is never closed");
+                context.metrics.fetching(1);
+                let fetch = Fetch {
+                    client,
+                    content: Arc::clone(&content),
+                    memory: &context.memory,
+                    memory_total: context.memory_total,
+                    pieces: &pieces,
+                };
+                let result = fetch.run().await;
+                context.metrics.fetching(-1);
+                drop(slot);
+                Event::Fetched { content, result }
+            }));
+        }
+        Ok(())
+    }
+
+    async fn read_pending(&mut self) -> Result<(), LedgerError> {
+        let mut exclude = self.in_flight.rows();
+        exclude.extend(self.memory.once.excluded());
+        let now = self.mode.pending_at(self.context.clock.now());
+        let pending = self.context.ledger.pending(self.client.tenant, now, CONTENTS_AT_ONCE, exclude).await?;
+        self.work.ask_pending = pending.len() >= CONTENTS_AT_ONCE as usize;
+        for content in pending {
+            self.in_flight.insert(content.row);
+            self.work.contents.push_back(Arc::new(content));
+        }
+        Ok(())
+    }
+
+    async fn listed(
+        &mut self,
+        content_type: ContentType,
+        task: ListingTask,
+        begun_at: Timestamp,
+        result: Result<Brought, ListFailure>,
+    ) -> Result<(), LedgerError> {
+        if let Some(count) = self.work.listing.get_mut(&content_type) {
+            *count = count.saturating_sub(1);
+        }
+        let tenant = self.client.tenant;
+        match result {
+            Ok(brought) => {
+                let jitter = judge::jitter(tenant);
+                let tile = self.schedule.after_listing(&task.tile, &task.window, brought.new, begun_at, jitter);
+                self.context.ledger.tile_listed(tenant, content_type.clone(), tile).await?;
+                self.work.ask_pending |= brought.new > 0;
+                self.context.board.update(tenant, |line| line.counts.listings += 1);
+                self.memory.type_answered(&content_type);
+                self.write_problem(Some(&content_type), None).await?;
+                self.answered().await
+            }
+            Err(ListFailure::Ledger(error)) => Err(error),
+            Err(failure) => self.listing_failed(content_type, task, failure).await,
+        }
+    }
+
+    async fn listing_failed(
+        &mut self,
+        content_type: ContentType,
+        task: ListingTask,
+        failure: ListFailure,
+    ) -> Result<(), LedgerError> {
+        let tenant = self.client.tenant;
+        let message = crate::chain(&failure);
+        let trouble = match judge::of_listing(&failure) {
+            Judged::Trouble(trouble) => trouble,
+            Judged::NoToken(failure) => return self.no_token(&failure).await,
+            Judged::Ours => return Ok(()),
+        };
+        let failures = self.memory.type_failed(&content_type);
+        self.context.metrics.error("listing");
+        tracing::debug!(%tenant, %content_type, window = %task.window, error = message, attempt = failures, "listing failed");
+        match after_request(trouble, failures, judge::jitter(tenant)) {
+            RequestStep::Again { wait } | RequestStep::PlanAnew { wait } | RequestStep::StartLater { wait } => {
+                let kind = ProblemKind::ServiceDown;
+                if is_shown(kind, failures) {
+                    self.show(Some(&content_type), kind, &message, wait).await?;
+                }
+                self.list_later(content_type, task, wait, failures);
+                Ok(())
+            }
+            RequestStep::Enabled | RequestStep::WithoutWebhook(_) => {
+                self.list_later(content_type, task, std::time::Duration::ZERO, failures);
+                Ok(())
+            }
+            RequestStep::Hold(hold) => self.hold(hold, Some(&content_type), &message).await,
+        }
+    }
+
+    /// The listing is made again: within this round when somebody waits for its end, else when the supervisor wakes us.
+    fn list_later(&mut self, content_type: ContentType, task: ListingTask, wait: std::time::Duration, failures: u32) {
+        let at = Instant::now() + wait;
+        if !self.mode.ends() {
+            // The others of this type go on unless none of them works either.
+            if failures >= 3 {
+                self.memory.hold_type(&content_type, at);
+                self.work.listings.remove(&content_type);
+            } else {
+                self.memory.wake_by(at);
+            }
+            return;
+        }
+        if failures < engine::retry::ONCE_ATTEMPTS {
+            self.work.retries.push(Retry { at, content_type, task });
+        } else {
+            self.give_up_listing(&content_type);
+        }
+    }
+
+    /// This run ends without the type's remaining listings.
+    fn give_up_listing(&mut self, content_type: &ContentType) {
+        self.work.listings.remove(content_type);
+        self.work.retries.retain(|retry| retry.content_type != *content_type);
+        self.types.retain(|other| other != content_type);
+        self.memory.once.unlisted.insert(content_type.clone());
+    }
+
+    async fn fetched(&mut self, content: Arc<Pending>, result: Result<u64, FetchFailure>) -> Result<(), LedgerError> {
+        self.work.fetching = self.work.fetching.saturating_sub(1);
+        let failure = match result {
+            // It is in flight until it is committed.
+            Ok(_) => return self.answered().await,
+            Err(failure) => failure,
+        };
+        let (tenant, row) = (self.client.tenant, content.row);
+        let message = crate::chain(&failure);
+        let trouble = match judge::of_fetch(&failure) {
+            Judged::Trouble(trouble) => trouble,
+            Judged::NoToken(failure) => {
+                self.in_flight.remove(row);
+                return self.no_token(&failure).await;
+            }
+            Judged::Ours => {
+                self.in_flight.remove(row);
+                return Ok(());
+            }
+        };
+        let attempt = FetchAttempt {
+            now: self.context.clock.now(),
+            seen_at: content.seen_at,
+            expires: content.content.expires,
+            attempts: content.attempts,
+            held_before: self.memory.held_in_a_row,
+            patience: self.mode.patience(self.memory.once.failures(row)),
+            jitter: judge::jitter(tenant),
+        };
+        let step = after_fetch(trouble, &attempt);
+        tracing::debug!(
+            %tenant,
+            content_type = %content.content.content_type,
+            content_id = %content.content.content_id,
+            error = message,
+            attempt = content.attempts + 1,
+            ?step,
+            "fetch failed"
+        );
+        match step {
+            FetchStep::Again { at, relist, within_run } => {
+                self.context.metrics.error("fetch");
+                self.fetch_later(&content, message, at, within_run).await?;
+                if relist { self.relist(&content).await } else { Ok(()) }
+            }
+            FetchStep::Lost(kind) => self.lost(content, kind, message, failure).await,
+            FetchStep::Hold(hold) => {
+                self.in_flight.remove(row);
+                self.work.ask_pending = true;
+                let content_type = content.content.content_type.clone();
+                self.hold(hold, Some(&content_type), &message).await
+            }
+        }
+    }
+
+    async fn fetch_later(
+        &mut self,
+        content: &Pending,
+        message: String,
+        at: Timestamp,
+        within_run: bool,
+    ) -> Result<(), LedgerError> {
+        let (tenant, row) = (self.client.tenant, content.row);
+        self.context.ledger.content_failed(tenant, row, message.clone(), at).await?;
+        self.context.board.update(tenant, |line| line.counts.failed_attempts += 1);
+        if self.mode.ends() {
+            let wait = crate::clock::until(&*self.context.clock, at);
+            self.memory.once.failed(row, message, within_run.then(|| Instant::now() + wait));
+        }
+        self.in_flight.remove(row);
+        Ok(())
+    }
+
+    /// The content may have been cut anew under another id: its window is listed at once.
+    async fn relist(&mut self, content: &Pending) -> Result<(), LedgerError> {
+        let (tenant, content_type) = (self.client.tenant, &content.content.content_type);
+        let tiles = self.context.ledger.tiles(tenant, content_type.clone()).await?;
+        let created = content.content.created;
+        let Some(tile) = tiles.iter().find(|tile| tile.start <= created && created < tile.until) else { return Ok(()) };
+        let now = self.context.clock.now();
+        self.context.ledger.tile_listed(tenant, content_type.clone(), list_again_now(tile, now)).await?;
+        if let Some(task) = listing_of(tile, now) {
+            let listings = self.work.listings.entry(content_type.clone()).or_default();
+            if !listings.iter().any(|waiting| waiting.tile.start == task.tile.start) {
+                listings.push_front(task);
+            }
+        }
+        Ok(())
+    }
+
+    async fn lost(
+        &mut self,
+        content: Arc<Pending>,
+        kind: LossKind,
+        message: String,
+        failure: FetchFailure,
+    ) -> Result<(), LedgerError> {
+        let (tenant, row) = (self.client.tenant, content.row);
+        tracing::warn!(
+            %tenant,
+            content_type = %content.content.content_type,
+            content_id = %content.content.content_id,
+            kind = kind.as_str(),
+            error = message,
+            "content given up"
+        );
+        let loss = Loss { kind, message };
+        if let FetchFailure::NotABlob { kept, .. } = failure {
+            // With the bytes that came in its place, in the commit. A committer that is gone leaves it waiting.
+            let _ = self.pieces.send(Piece::Lost { content, loss, kept }).await;
+            return Ok(());
+        }
+        self.context.ledger.content_lost(tenant, row, loss, self.context.clock.now()).await?;
+        self.in_flight.remove(row);
+        self.context.metrics.lost();
+        self.context.board.update(tenant, |line| {
+            line.counts.lost += 1;
+            line.pending = line.pending.saturating_sub(1);
+        });
+        Ok(())
+    }
+
+    /// More than this request's trouble.
+    async fn hold(&mut self, hold: Hold, content_type: Option<&ContentType>, message: &str) -> Result<(), LedgerError> {
+        match hold {
+            Hold::Throttled { told } => {
+                let failures = self.memory.throttled();
+                self.client.budget.throttled(told, judge::jitter(self.client.tenant));
+                self.context.metrics.error("throttled");
+                let wait = told.unwrap_or_default();
+                if is_shown(ProblemKind::Throttled, failures) {
+                    self.show(None, ProblemKind::Throttled, message, wait).await?;
+                }
+                // All day, the budget makes us wait; a run of somebody who waits has an end.
+                let longest = self.context.settings.limits.longest_wait_in_one_run;
+                if self.mode.ends() && (engine::retry::ends_run(ProblemKind::Throttled, failures) || wait > longest) {
+                    self.memory.hold(ProblemKind::Throttled, Instant::now() + wait);
+                }
+                self.work.plan_at = Instant::now();
+                Ok(())
+            }
+            Hold::FreshToken => {
+                let wait =
+                    engine::token::retry_refused(self.memory.held_in_a_row + 2, judge::jitter(self.client.tenant));
+                self.memory.hold(ProblemKind::UnknownAnswer, Instant::now() + wait);
+                Ok(())
+            }
+            Hold::Resubscribe { disabled_by } => {
+                let Some(content_type) = content_type else { return Ok(()) };
+                self.work.listings.remove(content_type);
+                self.types.retain(|other| other != content_type);
+                self.memory.refused_types.insert(content_type.clone(), disabled_by);
+                self.work.resubscribe = true;
+                Ok(())
+            }
+            Hold::Problem { kind, concern, wait } => {
+                let until = Instant::now() + wait;
+                match (concern, content_type) {
+                    (Concern::Content | Concern::ContentType, Some(content_type)) => {
+                        self.memory.hold_type(content_type, until);
+                        if self.mode.ends() {
+                            self.give_up_listing(content_type);
+                        }
+                        self.work.listings.remove(content_type);
+                        self.show(Some(content_type), kind, message, wait).await
+                    }
+                    _ => {
+                        let failures = self.memory.hold(kind, until);
+                        if is_shown(kind, failures) {
+                            self.show(None, kind, message, wait).await?;
+                        }
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    async fn no_token(&mut self, failure: &crate::tokens::TokenFailure) -> Result<(), LedgerError> {
+        let kind = judge::kind_of_token_failure(failure);
+        if matches!(kind, ProblemKind::App(_)) {
+            self.context.everybody_waits(kind.as_str(), &*failure.cause);
+        }
+        self.memory.hold(kind, failure.retry_at);
+        if is_shown(kind, failure.attempts) {
+            let wait = failure.retry_at.saturating_duration_since(Instant::now());
+            self.show(None, kind, &failure.to_string(), wait).await?;
+        }
+        Ok(())
+    }
+
+    /// Something was answered as it should be: the tenant is not held up.
+    async fn answered(&mut self) -> Result<(), LedgerError> {
+        self.memory.held_in_a_row = 0;
+        self.write_problem(None, None).await
+    }
+
+    async fn show(
+        &mut self,
+        content_type: Option<&ContentType>,
+        kind: ProblemKind,
+        detail: &str,
+        wait: std::time::Duration,
+    ) -> Result<(), LedgerError> {
+        let now = self.context.clock.now();
+        let next = chrono::TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
+        let before = self.memory.book.find(content_type);
+        let problem = kind.stands_in_the_way(Some(detail), before, now, next);
+        self.write_problem(content_type, Some(problem)).await
+    }
+
+    async fn write_problem(
+        &mut self,
+        content_type: Option<&ContentType>,
+        problem: Option<engine::model::Problem>,
+    ) -> Result<(), LedgerError> {
+        let Context { ledger, board, .. } = self.context;
+        self.memory.book.write(ledger, board, self.client.tenant, content_type, problem).await
+    }
+}
+
+/// A listing of what of the tile has passed, if there is any of it within reach.
+fn listing_of(tile: &Tile, now: Timestamp) -> Option<ListingTask> {
+    let now = Timestamp::from_timestamp(now.timestamp(), 0)?;
+    let window = Window::new(tile.start, tile.until.min(now)).ok()?;
+    matches!(window.reach_at(now), protocol::activity::Reach::Whole).then(|| ListingTask {
+        tile: tile.clone(),
+        window,
+        reason: Reason::Again,
+    })
+}

@@ -1,0 +1,282 @@
+//! One attempt at one blob: opened, cut into elements as it arrives, handed to the committer in pieces.
+//!
+//! Never holds more of a blob than some pieces and one element, never calls a blob whole that is not, and never counts:
+//! what was handed over of a blob that breaks off stays good, since a record that comes twice is stored once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use engine::model::Pending;
+use http::{HeaderMap, StatusCode};
+use protocol::activity::{check_blob_response, error_in_blob, list_content_next, retrieve_content};
+use protocol::response::{MAX_ERROR_BODY, Response};
+use record::{Item, SplitError, Splitter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::batch::Piece;
+use super::feed::{Client, Failure};
+use crate::transport::{Answer, Body, TransportError};
+
+/// Bytes of elements that are handed over together: fewer means more wake-ups of the writing thread, more means more
+/// memory for each blob under way.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
+
+/// Further pages of one blob. None has ever been seen (activity-api.md §2.4).
+const FURTHER_PAGES_MAX: usize = 1000;
+
+/// After this long, a blob has to have come at [`SLOWEST`] bytes a second on average, or it is tried again later: it would
+/// hold one of few places for hours.
+const SLOW_AFTER: Duration = Duration::from_secs(120);
+const SLOWEST: u64 = 4 << 10;
+
+/// Why an attempt at a blob failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchFailure {
+    /// The request failed, or the body broke off.
+    #[error(transparent)]
+    Request(#[from] Failure),
+    /// What came is not a whole array of records.
+    #[error("{error}")]
+    NotABlob {
+        /// What the splitter says.
+        error: SplitError,
+        /// What of it was not handed over: the element that broke off, or the first bytes of what came instead of an
+        /// array, at most [`MAX_ERROR_BODY`].
+        kept: Bytes,
+    },
+    /// More bytes than any blob has.
+    #[error("the blob is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// It came too slowly, or for too long.
+    #[error("the blob came too slowly: {bytes} bytes in {seconds} s")]
+    TooSlow {
+        /// What had come.
+        bytes: u64,
+        /// In how long.
+        seconds: u64,
+    },
+    /// The committer has ended; its own error says why.
+    #[error("the commit that this blob was for has failed")]
+    CommitterGone,
+}
+
+impl From<TransportError> for FetchFailure {
+    fn from(error: TransportError) -> Self {
+        Self::Request(Failure::Transport(error))
+    }
+}
+
+/// One attempt.
+pub(super) struct Fetch<'a> {
+    pub(super) client: Client<'a>,
+    pub(super) content: Arc<Pending>,
+    /// Bytes that may be under way, over all tenants.
+    pub(super) memory: &'a Arc<Semaphore>,
+    /// How many permits [`Self::memory`] has in all.
+    pub(super) memory_total: usize,
+    pub(super) pieces: &'a mpsc::Sender<Piece>,
+}
+
+/// Elements not yet handed over.
+#[derive(Default)]
+struct Gathered {
+    items: Vec<Item>,
+    bytes: usize,
+    permit: Option<OwnedSemaphorePermit>,
+    /// Bytes that arrived since the last hand-over; what the permit stands for.
+    arrived: usize,
+}
+
+impl Fetch<'_> {
+    /// Fetches the blob. Returns its size once all of it was handed over and is an array of records from end to end.
+    pub(super) async fn run(&self) -> Result<u64, FetchFailure> {
+        let feed = self.client.feed();
+        let mut request = retrieve_content(&feed, &self.content.content.content_uri).map_err(Failure::from)?;
+        let mut bytes = 0;
+        let mut seen = Vec::new();
+        loop {
+            let answer = self.client.open(request).await?;
+            let next = check_blob_response(answer.status, &answer.headers).ok().and_then(|head| head.next);
+            bytes += self.read(answer).await?;
+            let Some(next) = next else { break };
+            if seen.contains(&next) || seen.len() >= FURTHER_PAGES_MAX {
+                tracing::warn!(tenant = %self.client.tenant, content_id = %self.content.content.content_id, "a blob's pages repeat");
+                break;
+            }
+            request = list_content_next(&feed, &next).map_err(Failure::from)?;
+            seen.push(next);
+        }
+        let ended = Piece::Ended { content: Arc::clone(&self.content), bytes };
+        self.pieces.send(ended).await.map_err(|_| FetchFailure::CommitterGone)?;
+        Ok(bytes)
+    }
+
+    async fn read(&self, answer: Answer) -> Result<u64, FetchFailure> {
+        let Answer { status, headers, mut body } = answer;
+        let limits = &self.client.shared.settings.limits;
+        let mut splitter = Splitter::new(record::Limits { record_bytes_max: limits.record_bytes });
+        let mut gathered = Gathered::default();
+        let mut head = BytesMut::new();
+        let started = Instant::now();
+        let mut bytes: u64 = 0;
+        while let Some(chunk) = self.next_chunk(&mut body, started, bytes).await? {
+            bytes += chunk.len() as u64;
+            if bytes > limits.blob_bytes {
+                return Err(FetchFailure::TooLarge { limit: limits.blob_bytes });
+            }
+            if head.len() < MAX_ERROR_BODY {
+                head.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY - head.len())]);
+            }
+            gathered.add_permit(self.reserve(chunk.len()).await, chunk.len());
+            splitter.push(chunk);
+            if let Err(error) = self.take_items(&mut splitter, &mut gathered).await? {
+                self.hand_over(&mut gathered).await?;
+                return self.not_a_blob(error, status, &headers, head, body).await;
+            }
+            // Nobody may keep much memory while waiting for more of it, or all could wait for each other.
+            if gathered.arrived >= PIECE_BYTES {
+                self.hand_over(&mut gathered).await?;
+            }
+        }
+        for item in splitter.salvage() {
+            gathered.add(item);
+        }
+        if !gathered.items.is_empty() && gathered.permit.is_none() {
+            gathered.add_permit(self.reserve(gathered.bytes).await, 0);
+        }
+        self.hand_over(&mut gathered).await?;
+        let remainder = Bytes::copy_from_slice(splitter.remainder());
+        match splitter.finish() {
+            Ok(ended) => Ok(ended.bytes),
+            // All before it was handed over, so this is what there is left to keep.
+            Err(error @ SplitError::Truncated { .. }) => Err(FetchFailure::NotABlob { error, kept: remainder }),
+            Err(error) => self.not_a_blob(error, status, &headers, head, body).await,
+        }
+    }
+
+    async fn next_chunk(&self, body: &mut Body, started: Instant, bytes: u64) -> Result<Option<Bytes>, FetchFailure> {
+        let longest = self.client.shared.settings.limits.blob_time;
+        let elapsed = started.elapsed();
+        let too_slow = FetchFailure::TooSlow { bytes, seconds: elapsed.as_secs() };
+        if elapsed > SLOW_AFTER && bytes / elapsed.as_secs().max(1) < SLOWEST {
+            return Err(too_slow);
+        }
+        match tokio::time::timeout(longest.saturating_sub(elapsed), body.chunk()).await {
+            Ok(chunk) => Ok(chunk?),
+            Err(_) => Err(too_slow),
+        }
+    }
+
+    /// Takes what the splitter has; the inner error is the splitter's.
+    async fn take_items(
+        &self,
+        splitter: &mut Splitter,
+        gathered: &mut Gathered,
+    ) -> Result<Result<(), SplitError>, FetchFailure> {
+        loop {
+            match splitter.next_item() {
+                Ok(Some(item)) => {
+                    gathered.add(item);
+                    if gathered.bytes >= PIECE_BYTES {
+                        self.hand_over(gathered).await?;
+                    }
+                }
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    /// Waits until so many more bytes may be under way.
+    async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
+        // A chunk larger than all there is takes all there is: it is in memory already.
+        let permits = u32::try_from(bytes.min(self.memory_total)).unwrap_or(u32::MAX);
+        Arc::clone(self.memory).acquire_many_owned(permits).await.expect("the semaphore is never closed")
+    }
+
+    async fn hand_over(&self, gathered: &mut Gathered) -> Result<(), FetchFailure> {
+        let Gathered { items, permit, .. } = std::mem::take(gathered);
+        // What the splitter keeps of an element that is not complete is its own copy, so the chunk's share can go.
+        let (false, Some(permit)) = (items.is_empty(), permit) else { return Ok(()) };
+        let piece = Piece::Items { content: Arc::clone(&self.content), items, permit };
+        self.pieces.send(piece).await.map_err(|_| FetchFailure::CommitterGone)
+    }
+
+    /// The body is no array, or not a whole one: an error in disguise, a lone record, or nothing we know.
+    async fn not_a_blob(
+        &self,
+        error: SplitError,
+        status: StatusCode,
+        headers: &HeaderMap,
+        mut head: BytesMut,
+        body: Body,
+    ) -> Result<u64, FetchFailure> {
+        if !matches!(error, SplitError::NotAnArray { .. }) {
+            return Err(FetchFailure::NotABlob { kept: trailing(&error), error });
+        }
+        let room = MAX_ERROR_BODY.saturating_sub(head.len());
+        if room > 0 {
+            head.extend_from_slice(&body.read_some(room).await);
+        }
+        let head = head.freeze();
+        if let Some(error) = error_in_blob(&Response::new(status, headers, &head)) {
+            return Err(Failure::Api { error, refused_again: None }.into());
+        }
+        match self.lone_record(&head).await? {
+            Some(bytes) => Ok(bytes),
+            None => Err(FetchFailure::NotABlob { error, kept: head }),
+        }
+    }
+
+    /// One record without the array around it is content all the same.
+    async fn lone_record(&self, body: &Bytes) -> Result<Option<u64>, FetchFailure> {
+        if body.len() >= MAX_ERROR_BODY {
+            return Ok(None);
+        }
+        let limits = record::Limits { record_bytes_max: self.client.shared.settings.limits.record_bytes };
+        let mut splitter = Splitter::new(limits);
+        splitter.push(Bytes::from_static(b"["));
+        splitter.push(body.clone());
+        splitter.push(Bytes::from_static(b"]"));
+        let mut gathered = Gathered::default();
+        while let Ok(Some(item)) = splitter.next_item() {
+            gathered.add(item);
+        }
+        let [Item::Record(_)] = gathered.items.as_slice() else { return Ok(None) };
+        if splitter.finish().is_err() {
+            return Ok(None);
+        }
+        gathered.add_permit(self.reserve(body.len()).await, body.len());
+        self.hand_over(&mut gathered).await?;
+        Ok(Some(body.len() as u64))
+    }
+}
+
+fn trailing(error: &SplitError) -> Bytes {
+    match error {
+        SplitError::TrailingBytes { head, .. } => head.clone(),
+        _ => Bytes::new(),
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, item: Item) {
+        self.bytes += match &item {
+            Item::Record(bytes) | Item::NotARecord { bytes, .. } => bytes.len(),
+        };
+        self.items.push(item);
+    }
+
+    fn add_permit(&mut self, permit: OwnedSemaphorePermit, arrived: usize) {
+        self.arrived += arrived;
+        match &mut self.permit {
+            Some(held) => held.merge(permit),
+            None => self.permit = Some(permit),
+        }
+    }
+}

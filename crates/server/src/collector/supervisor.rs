@@ -1,0 +1,279 @@
+//! Whose turn it is: starts a tenant's activation when it is due or woken, joins it when it ends, and notices tenants that
+//! were added, paused, resumed or removed by other processes.
+//!
+//! Never does a tenant's work and never loses a task: each activation is registered under its tenant, joined, and, when it
+//! dies of a bug, noted and started again later. Wake-ups carry no data; an activation reads the ledger anew each time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::model::{Tenant, TenantState};
+use protocol::ids::TenantId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::CollectError;
+use super::activation::{Mode, Next, Worker};
+use super::context::Context;
+use super::progress::TenantReport;
+
+/// After a bug ended an activation, the tenant waits this long: soon enough to recover from a passing one, seldom enough
+/// not to spin on a lasting one.
+const AFTER_BUG: Duration = Duration::from_secs(60);
+
+/// Runs the activations of all tenants.
+pub(super) struct Supervisor {
+    context: Arc<Context>,
+    mode: Mode,
+    /// Only these; all when empty.
+    only: Vec<TenantId>,
+    entries: HashMap<TenantId, Entry>,
+    /// Who is to start when, the next first.
+    due: BTreeSet<(Instant, TenantId)>,
+    running: JoinSet<(TenantId, Next)>,
+    names: HashMap<Id, TenantId>,
+    revision: u64,
+}
+
+/// One tenant under supervision.
+struct Entry {
+    worker: Arc<Worker>,
+    state: State,
+    /// Somebody asked for an activation while one was under way.
+    woken: bool,
+    /// Seen active while an activation was under way, which may have found it paused before that.
+    resumed: bool,
+}
+
+enum State {
+    /// Starts at this time.
+    Due(Instant),
+    /// Under way; the sender tells it to stop.
+    Running(watch::Sender<bool>),
+    /// Nothing more to do in this run.
+    Done,
+}
+
+/// What can happen.
+enum Event {
+    Shutdown,
+    LookForTenants,
+    Ended(Result<(Id, (TenantId, Next)), JoinError>),
+    StartOne,
+    Wake(TenantId),
+}
+
+impl Supervisor {
+    pub(super) fn new(context: Arc<Context>, mode: Mode, only: &[TenantId]) -> Self {
+        Self {
+            context,
+            mode,
+            only: only.to_vec(),
+            entries: HashMap::new(),
+            due: BTreeSet::new(),
+            running: JoinSet::new(),
+            names: HashMap::new(),
+            revision: 0,
+        }
+    }
+
+    /// Runs until `shutdown`, or until there is nothing left to do in a run that ends by itself. Says whether it was told
+    /// to stop.
+    pub(super) async fn run(
+        &mut self,
+        wakes: &mut mpsc::Receiver<TenantId>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<bool, CollectError> {
+        let mut shutdown = pin!(shutdown);
+        let mut look = tokio::time::interval(self.context.settings.limits.tenants_interval);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        look.tick().await;
+        self.look_for_tenants().await?;
+        loop {
+            if self.mode.ends() && self.is_done() {
+                return Ok(false);
+            }
+            let next_start = self.next_start();
+            let event = tokio::select! {
+                biased;
+                () = &mut shutdown => Event::Shutdown,
+                Some(ended) = self.running.join_next_with_id() => Event::Ended(ended),
+                _ = look.tick() => Event::LookForTenants,
+                Some(tenant) = wakes.recv() => Event::Wake(tenant),
+                () = sleep_until(next_start) => Event::StartOne,
+            };
+            match event {
+                Event::Shutdown => {
+                    self.stop_all().await;
+                    return Ok(true);
+                }
+                Event::LookForTenants => {
+                    // A ledger that is busy now is asked again at the next tick.
+                    if let Err(error) = self.look_for_tenants().await {
+                        self.context.everybody_waits("ledger", &error);
+                    }
+                    self.count();
+                }
+                Event::Ended(ended) => self.ended(ended),
+                Event::StartOne => self.start_one(),
+                Event::Wake(tenant) => self.wake(tenant),
+            }
+        }
+    }
+
+    /// What each tenant's run has left undone, by tenant id.
+    pub(super) fn reports(&self) -> Vec<TenantReport> {
+        let mut reports: Vec<_> =
+            self.entries.values().filter_map(|entry| entry.worker.report(&self.context)).collect();
+        reports.sort_by_key(|report| report.progress.tenant);
+        reports
+    }
+
+    fn is_done(&self) -> bool {
+        self.running.is_empty() && self.due.is_empty()
+    }
+
+    /// When the next activation may start; `None` when none is due or all places are taken.
+    fn next_start(&self) -> Option<Instant> {
+        if self.running.len() >= self.context.settings.limits.tenants.max(1) {
+            return None;
+        }
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    fn start_one(&mut self) {
+        let Some((_, tenant)) = self.due.pop_first() else { return };
+        let Some(entry) = self.entries.get_mut(&tenant) else { return };
+        let (stop, stopped) = watch::channel(false);
+        entry.state = State::Running(stop);
+        (entry.woken, entry.resumed) = (false, false);
+        let (worker, context, mode) = (Arc::clone(&entry.worker), Arc::clone(&self.context), self.mode);
+        let span = tracing::debug_span!("activation", %tenant);
+        let work = async move { (tenant, worker.activate(&context, mode, stopped).await) };
+        let handle = self.running.spawn(work.instrument(span));
+        self.names.insert(handle.id(), tenant);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, (TenantId, Next)), JoinError>) {
+        let (tenant, next) = match ended {
+            Ok((id, (tenant, next))) => {
+                self.names.remove(&id);
+                (tenant, next)
+            }
+            Err(error) => {
+                let Some(tenant) = self.names.remove(&error.id()) else { return };
+                tracing::error!(%tenant, %error, "an activation ended by a bug");
+                self.context.metrics.error("bug");
+                (tenant, if self.mode.ends() { Next::Done } else { Next::At(Instant::now() + AFTER_BUG) })
+            }
+        };
+        let Some(entry) = self.entries.get_mut(&tenant) else { return };
+        let next = if matches!(next, Next::Gone) && entry.resumed { Next::At(Instant::now()) } else { next };
+        match next {
+            Next::Gone => {
+                self.entries.remove(&tenant);
+                self.context.board.dismiss(tenant);
+                self.context.requests.tokens.forget(tenant);
+            }
+            Next::Done => entry.state = State::Done,
+            Next::At(at) => {
+                let at = if entry.woken { Instant::now() } else { at };
+                entry.state = State::Due(at);
+                self.due.insert((at, tenant));
+            }
+        }
+    }
+
+    fn wake(&mut self, tenant: TenantId) {
+        let Some(entry) = self.entries.get_mut(&tenant) else { return };
+        match entry.state {
+            State::Due(at) => {
+                let now = Instant::now();
+                if at > now {
+                    self.due.remove(&(at, tenant));
+                    self.due.insert((now, tenant));
+                    entry.state = State::Due(now);
+                }
+            }
+            State::Running(_) => entry.woken = true,
+            State::Done => {}
+        }
+    }
+
+    /// Reads which tenants have changed, and acts on what an operator changed.
+    async fn look_for_tenants(&mut self) -> Result<(), ledger::LedgerError> {
+        let (revision, tenants) = self.context.ledger.tenants_since(self.revision).await?;
+        for tenant in tenants {
+            if self.only.is_empty() || self.only.contains(&tenant.id) {
+                self.tenant_changed(&tenant);
+            }
+        }
+        self.revision = revision;
+        Ok(())
+    }
+
+    fn tenant_changed(&mut self, tenant: &Tenant) {
+        let active = tenant.state == TenantState::Active;
+        if active {
+            self.context.board.enrol(tenant.id, &tenant.label, tenant.problem.clone());
+        }
+        match (self.entries.get_mut(&tenant.id), active) {
+            (None, true) => {
+                // A run that ends by itself takes the tenants there are when it begins; late ones are the next run's.
+                let at = Instant::now();
+                let worker = Arc::new(Worker::new(tenant.id, &self.context));
+                self.entries.insert(tenant.id, Entry { worker, state: State::Due(at), woken: false, resumed: false });
+                self.due.insert((at, tenant.id));
+            }
+            (Some(entry), false) => match &mut entry.state {
+                // It ends at the next safe point, is due again, finds itself paused, and is dismissed then.
+                State::Running(stop) => {
+                    entry.resumed = false;
+                    stop.send_replace(true);
+                }
+                State::Due(at) => {
+                    self.due.remove(&(*at, tenant.id));
+                    self.entries.remove(&tenant.id);
+                    self.context.board.dismiss(tenant.id);
+                    self.context.requests.tokens.forget(tenant.id);
+                }
+                State::Done => {}
+            },
+            (Some(entry), true) => entry.resumed = true,
+            (None, false) => {}
+        }
+    }
+
+    /// Tells every activation to stop, and waits as long as the grace allows. What is dropped after it is fetched again.
+    async fn stop_all(&mut self) {
+        for entry in self.entries.values() {
+            if let State::Running(stop) = &entry.state {
+                stop.send_replace(true);
+            }
+        }
+        let grace = self.context.settings.limits.stop_grace;
+        let drained = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(tenants = self.running.len(), "stopped without waiting any longer; nothing is lost");
+            self.running.shutdown().await;
+        }
+    }
+
+    fn count(&self) {
+        let progress = self.context.board.snapshot();
+        let with_problem = progress.tenants.iter().filter(|tenant| tenant.has_problem()).count();
+        self.context.metrics.tenants(progress.tenants.len(), self.running.len(), with_problem, progress.pending());
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,78 @@
+//! Our own listeners: accepts connections for a router, bounded, and drains them when told to stop.
+//!
+//! Never waits for a client: one that sends no request head in time is cut off, and one too many waits in the kernel's
+//! queue, not in memory.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+/// Connections of one listener at one time. A scraper and some browsers need a dozen; each costs some tens of kB.
+const CONNECTIONS_MAX: usize = 256;
+
+/// How long a client may take to send a request's head. Shorter would cut off people on bad lines.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long connections may take to finish once we are told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves `router` on `listener` until `shutdown` completes, then lets what is under way finish.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = accepted => accepted,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                // Out of file descriptors, as a rule: pausing lets some go.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let service = router
+            .clone()
+            .map_request(|request: hyper::Request<hyper::body::Incoming>| request.map(axum::body::Body::new));
+        let service = hyper_util::service::TowerToHyperService::new(service);
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(socket), service).into_owned());
+        connections.spawn(async move {
+            // A client that goes away in the middle is its own business.
+            let _ = connection.await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+    connections.shutdown().await;
+}
+
+/// The site the internet may reach. So far it says only that it is there.
+pub fn public_router() -> Router {
+    Router::new().route("/healthz", axum::routing::get(healthz))
+}
+
+pub(crate) async fn healthz() -> Result<&'static str, Infallible> {
+    Ok("ok\n")
+}

@@ -1,0 +1,5 @@
+//! The collector against the emulator, in one process, on paused time: what was published is compared with what is
+//! archived, byte for byte.
+
+mod collect;
+mod rig;

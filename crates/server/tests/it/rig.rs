@@ -1,0 +1,223 @@
+//! A whole collector with an emulator for its neighbour: no sockets, virtual time, real files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use archive::{Archive, ArchiveOptions};
+use axum::Router;
+use bytes::Bytes;
+use chrono::TimeDelta;
+use emulator::world::RecordSet;
+use emulator::{DEFAULT_SECRET, Emulator, EmulatorClock, EmulatorOptions, FaultPlan, WorldOptions, default_app};
+use engine::tile::Grid;
+use futures_util::StreamExt;
+use http::Request;
+use ledger::Ledger;
+use ledger::sqlite::{OpenOptions, SqliteLedger};
+use protocol::cloud::{Cloud, CustomCloud};
+use protocol::ids::{ContentType, PublisherId, TenantId};
+use protocol::secret::ClientSecret;
+use protocol::time::Timestamp;
+use server::clock::{Clock, TokioClock};
+use server::collector::segments::segment_of;
+use server::metrics::Metrics;
+use server::settings::{AppSettings, CollectSettings, Credential, Limits, Settings, TokenEndpoint};
+use server::transport::{Answer, Body, Transport, TransportError, TransportFuture};
+use server::{Collector, CollectorParts, RunReport};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+/// Calls a router in this process; its clock follows ours, and a cut connection is one.
+pub(crate) struct RouterTransport {
+    router: Router,
+    emulator: Emulator,
+    clock: Arc<TokioClock>,
+}
+
+impl Transport for RouterTransport {
+    fn send(&self, request: Request<Vec<u8>>) -> TransportFuture<'_> {
+        Box::pin(async move {
+            self.emulator.world().clock().set(self.clock.now());
+            let host = request.uri().authority().unwrap().to_string();
+            let (mut parts, body) = request.into_parts();
+            parts.headers.insert("host", host.parse().unwrap());
+            let request = Request::from_parts(parts, axum::body::Body::from(body));
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let broken = || TransportError::Broken { origin: "the emulator".into(), reason: "reset".into() };
+            if response.extensions().get::<emulator::tls::Cut>().is_some() {
+                return Err(broken());
+            }
+            let (parts, body) = response.into_parts();
+            let stream = body.into_data_stream().map(move |chunk| chunk.map_err(|_| broken())).boxed();
+            Ok(Answer { status: parts.status, headers: parts.headers, body: Body::new(stream) })
+        })
+    }
+}
+
+/// The world and the collector's folder; collectors come and go.
+pub(crate) struct Rig {
+    pub(crate) emulator: Emulator,
+    pub(crate) clock: Arc<TokioClock>,
+    pub(crate) ledger: SqliteLedger,
+    pub(crate) archive: Archive,
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) dir: TempDir,
+}
+
+pub(crate) fn start() -> Timestamp {
+    protocol::time::parse_timestamp("2026-03-10T12:34:56Z").unwrap()
+}
+
+/// A world of `tenants` with about `records` records each in three days.
+pub(crate) fn small_world(seed: u64, tenants: usize, records: u64) -> WorldOptions {
+    WorldOptions {
+        seed,
+        tenants,
+        start: Some(start()),
+        history: Duration::from_secs(3 * 86_400),
+        records_total: Some(records * tenants as u64),
+        ..WorldOptions::default()
+    }
+}
+
+impl Rig {
+    pub(crate) async fn new(world: WorldOptions, faults: FaultPlan) -> Self {
+        let clock = TokioClock::starting_at(start());
+        let seed = world.seed;
+        let emulator = Emulator::new(EmulatorOptions {
+            world,
+            clock: Some(EmulatorClock::frozen(start())),
+            apps: vec![default_app(seed)],
+            faults,
+            ..EmulatorOptions::default()
+        })
+        .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let app = default_app(seed);
+        let root = "http://127.0.0.1:7000".to_owned();
+        let cloud =
+            Cloud::custom(&CustomCloud { login: root.clone(), activity: root, graph: None, resource: None }).unwrap();
+        let settings = Settings {
+            data_dir: dir.path().to_owned(),
+            app: AppSettings {
+                client_id: app.client_id,
+                publisher_id: PublisherId::from_uuid(*app.home_tenant.as_uuid()),
+                credentials: vec![Credential::Secret(ClientSecret::new(DEFAULT_SECRET))],
+                token_endpoint: TokenEndpoint::V2,
+            },
+            cloud,
+            collect: CollectSettings {
+                content_types: ContentType::KNOWN.to_vec(),
+                poll_interval: Duration::from_secs(60),
+                commit_interval: Duration::from_secs(5),
+                requests_per_minute: 1500,
+                tile: Grid::HOUR,
+            },
+            limits: Limits::default(),
+        };
+        let rig = Self {
+            ledger: open_ledger(&dir),
+            archive: Archive::open(&ArchiveOptions::at(dir.path().join("archive"))).unwrap(),
+            metrics: Arc::new(Metrics::new()),
+            emulator,
+            clock,
+            settings,
+            dir,
+        };
+        for tenant in rig.tenants() {
+            rig.add_tenant(tenant).await;
+        }
+        rig
+    }
+
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        self.emulator.world().tenant_ids()
+    }
+
+    pub(crate) async fn add_tenant(&self, tenant: TenantId) {
+        let from = self.clock.now() - TimeDelta::days(7);
+        self.ledger.add_tenant(tenant, String::new(), from, self.clock.now()).await.unwrap();
+    }
+
+    pub(crate) fn transport(&self) -> Arc<RouterTransport> {
+        Arc::new(RouterTransport {
+            router: self.emulator.router(),
+            emulator: self.emulator.clone(),
+            clock: Arc::clone(&self.clock),
+        })
+    }
+
+    pub(crate) fn collector(&self) -> Collector {
+        self.collector_over(self.transport())
+    }
+
+    pub(crate) fn collector_over(&self, transport: Arc<dyn Transport>) -> Collector {
+        let parts = CollectorParts {
+            transport,
+            ledger: Arc::new(self.ledger.clone()),
+            archive: self.archive.clone(),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            metrics: Arc::clone(&self.metrics),
+        };
+        Collector::new(self.settings.clone(), &parts)
+    }
+
+    pub(crate) async fn collect_once(&self) -> RunReport {
+        self.collector().collect_once(&[], std::future::pending()).await.unwrap()
+    }
+
+    /// Everything in the archive, by tenant; fails when anything is there twice.
+    pub(crate) async fn archived(&self) -> BTreeMap<TenantId, BTreeSet<Bytes>> {
+        let mut all = BTreeMap::new();
+        for (tenant, rows) in self.ledger.all_segments().await.unwrap() {
+            let segments = rows.iter().map(|row| segment_of(tenant, row).unwrap()).collect();
+            let records: &mut BTreeSet<Bytes> = all.entry(tenant).or_default();
+            for record in self.archive.read_all(segments) {
+                let raw = record.unwrap().raw;
+                assert!(records.insert(raw.clone()), "twice in the archive: {}", String::from_utf8_lossy(&raw));
+            }
+        }
+        all
+    }
+
+    /// Everything that was published by now and can be read, by tenant.
+    pub(crate) fn published(&self) -> BTreeMap<TenantId, BTreeSet<Bytes>> {
+        self.emulator.world().clock().set(self.clock.now());
+        let mut all = BTreeMap::new();
+        for tenant in self.tenants() {
+            let records: &mut BTreeSet<Bytes> = all.entry(tenant).or_default();
+            self.emulator.world().each_record(tenant, RecordSet::Readable, |_, raw| {
+                records.insert(Bytes::copy_from_slice(raw));
+                true
+            });
+        }
+        all
+    }
+
+    /// The one question of most tests.
+    pub(crate) async fn check_all_there(&self) {
+        let (published, archived) = (self.published(), self.archived().await);
+        for (tenant, published) in &published {
+            let empty = BTreeSet::new();
+            let archived = archived.get(tenant).unwrap_or(&empty);
+            let lost = published.difference(archived).count();
+            let foreign = archived.difference(published).count();
+            assert!(
+                lost == 0 && foreign == 0,
+                "seed {}: tenant {tenant} has published {} records; {lost} are not archived, {foreign} archived ones \
+                 were never published",
+                self.emulator.world().options().seed,
+                published.len(),
+            );
+        }
+        let total: usize = published.values().map(BTreeSet::len).sum();
+        assert!(total > 0, "a world without records proves nothing");
+    }
+}
+
+pub(crate) fn open_ledger(dir: &TempDir) -> SqliteLedger {
+    let options = OpenOptions { in_place: true, ..OpenOptions::default() };
+    SqliteLedger::open(dir.path().join("ledger.db"), options).unwrap()
+}
