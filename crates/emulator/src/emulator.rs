@@ -171,7 +171,8 @@ impl Emulator {
         self.0.activity.stats.clear();
     }
 
-    /// Everything on one router: login service, Activity API, and `/_emulator/` for control. Routes go by path; the host
+    /// Everything on one router: login service, Activity API, and `/_emulator/` for control. Routes go by path; the
+    /// host
     /// a request names comes back in the URLs of its answer and decides nothing else.
     pub fn router(&self) -> Router {
         Router::new()

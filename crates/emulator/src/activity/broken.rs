@@ -1,6 +1,7 @@
 //! What the fault plan does to a request and to its answer.
 //!
-//! Never decides whether: that is [`crate::faults`]. Never sleeps on the world's clock: delays and slow bodies take real
+//! Never decides whether: that is [`crate::faults`]. Never sleeps on the world's clock: delays and slow bodies take
+//! real
 //! time, because they are about the network.
 
 use std::convert::Infallible;

@@ -1,6 +1,7 @@
 //! The three listings: subscriptions, content and notifications, with their windows, pages and quirks.
 //!
-//! Never lists what the caller's subscription does not cover, and never two pages from two different moments: a page token
+//! Never lists what the caller's subscription does not cover, and never two pages from two different moments: a page
+//! token
 //! carries the moment its first page was made.
 
 use std::fmt::Write as _;
@@ -45,7 +46,7 @@ impl ActivityApi {
     pub(super) fn list_subscriptions(&self, caller: &Caller) -> Response<Body> {
         let seed = Seed::new(self.world.options().seed).named(&caller.tenant.profile.id_text);
         // Stopped subscriptions are in the list of some tenants and not of others.
-        let shows_stopped = seed.named("stopped").value() % 2 == 0;
+        let shows_stopped = seed.named("stopped").value().is_multiple_of(2);
         let mut list = Vec::new();
         let subscriptions = self.world.subscriptions();
         for (key, subscription) in subscriptions.of_tenant(caller.tenant.id()) {

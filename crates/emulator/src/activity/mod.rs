@@ -138,11 +138,23 @@ impl ActivityApi {
     }
 }
 
+/// IIS refuses a POST over HTTP/1.1 that does not say how long its body is. Calls within the process have no wire form.
+fn lacks_length(parts: &http::request::Parts) -> bool {
+    parts.method == Method::POST
+        && parts.version <= http::Version::HTTP_11
+        && parts.extensions.get::<std::net::SocketAddr>().is_some()
+        && !parts.headers.contains_key(http::header::CONTENT_LENGTH)
+        && !parts.headers.contains_key(http::header::TRANSFER_ENCODING)
+}
+
 async fn answer(State(api): State<Arc<ActivityApi>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Some(target) = Target::of(parts.uri.path()) else {
         return Refusal::bare(404, reply::RefusalBody::Html).into_response();
     };
+    if lacks_length(&parts) {
+        return Refusal::bare(411, reply::RefusalBody::Html).into_response();
+    }
     let (operation, tenant) = (target.operation, target.tenant.parse().ok());
     let asked = Asked {
         target,

@@ -17,12 +17,9 @@ use super::{ActivityApi, Asked};
 use crate::faults::PoisonForm;
 use crate::tls::Cut;
 use crate::world::Found;
-use crate::world::blob::{BlobGzip, BlobText};
+use crate::world::blob::Blob;
 use crate::world::content::Content;
 use crate::world::subscription::SubscriptionKey;
-
-/// Blobs of more records are streamed; fewer are made at once.
-const AT_ONCE_MAX: u64 = 1500;
 
 impl ActivityApi {
     pub(super) fn retrieve(self: &Arc<Self>, caller: &Caller, asked: &Asked) -> Result<Response<Body>, Refusal> {
@@ -42,6 +39,7 @@ impl ActivityApi {
             let message = "Content requested with the key has expired. Content older than 7 days cannot be retrieved.";
             return Err(Refusal::new(400, "AF20051", message));
         }
+        let is_whole = part.span() == whole.span();
         let whole_id = self.world.content_id(&caller.tenant, &kind, &whole);
         match self.world.poison(&caller.tenant, &kind, &whole_id) {
             Some(PoisonForm::ServerError) => return Err(Refusal::internal()),
@@ -52,12 +50,12 @@ impl ActivityApi {
                 return Ok(response);
             }
             Some(PoisonForm::Truncated) => {
-                let response = self.blob(caller, &kind, part, &whole_id, &asked.parts.headers);
+                let response = self.blob(caller, &kind, part, is_whole, &asked.parts.headers);
                 return Ok(super::broken::cut_after(response, 40_000));
             }
             None => {}
         }
-        Ok(self.blob(caller, &kind, part, &whole_id, &asked.parts.headers))
+        Ok(self.blob(caller, &kind, part, is_whole, &asked.parts.headers))
     }
 
     /// Whether a content of a type is in the caller's subscription.
@@ -78,47 +76,26 @@ impl ActivityApi {
         caller: &Caller,
         kind: &ContentType,
         content: Content,
-        whole_id: &str,
+        whole: bool,
         headers: &HeaderMap,
     ) -> Response<Body> {
+        let feed = caller.tenant.feeds.iter().position(|feed| feed.kind == *kind).unwrap_or(0);
+        let blob = Blob { tenant: Arc::clone(&caller.tenant), feed, content, whole, withheld: !caller.reads_dlp };
         let gzip = accepts_gzip(headers);
-        let cache_key = format!(
-            "{}/{}/{}",
-            caller.reads_dlp,
-            caller.tenant.profile.id_text,
-            self.world.content_id(&caller.tenant, kind, &content)
-        );
-        let mut response = Response::new(Body::empty());
+        let at_once = blob.content.len() <= Blob::AT_ONCE_MAX;
+        let body = match (gzip, at_once) {
+            (true, true) => Body::from(self.world.gzip_body(blob)),
+            (true, false) => streamed(blob.gzip(&self.world)),
+            (false, true) => Body::from(blob.text(&self.world).collect::<Vec<_>>().concat()),
+            (false, false) => streamed(blob.text(&self.world)),
+        };
+        let mut response = Response::new(body);
         let names = response.headers_mut();
         names.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         if gzip {
             names.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             names.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-            if let Some(body) = self.world.cached_body(&cache_key) {
-                *response.body_mut() = Body::from(body);
-                return response;
-            }
         }
-        let is_whole = content.span().is_some() && self.world.content_id(&caller.tenant, kind, &content) == whole_id;
-        let garbage = if is_whole { self.world.garbage(&caller.tenant, kind, whole_id) } else { None };
-        let at_once = content.len() <= AT_ONCE_MAX;
-        let feed = caller.tenant.feeds.iter().position(|feed| feed.kind == *kind).unwrap_or(0);
-        let text = BlobText::new(Arc::clone(&self.world), Arc::clone(&caller.tenant), feed, content);
-        let text = text.with_garbage(garbage).withheld(!caller.reads_dlp);
-        *response.body_mut() = if gzip {
-            let chunks = BlobGzip::new(text, self.world.options().gzip_level);
-            if at_once {
-                let body = Bytes::from(chunks.collect::<Vec<_>>().concat());
-                self.world.keep_body(&cache_key, &body);
-                Body::from(body)
-            } else {
-                streamed(chunks)
-            }
-        } else if at_once {
-            Body::from(text.collect::<Vec<_>>().concat())
-        } else {
-            streamed(text)
-        };
         response
     }
 }

@@ -1,4 +1,5 @@
-//! `subscriptions/start` and `subscriptions/stop`: the life cycle of a subscription, with its throttle and its validation.
+//! `subscriptions/start` and `subscriptions/stop`: the life cycle of a subscription, with its throttle and its
+//! validation.
 //!
 //! Never makes or changes a subscription before the webhook has answered 200.
 

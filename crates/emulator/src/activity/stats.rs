@@ -25,8 +25,11 @@ pub struct RequestCount {
 
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    counts: Mutex<BTreeMap<(Operation, Option<TenantId>, u16), u64>>,
+    counts: Mutex<BTreeMap<Combination, u64>>,
 }
+
+/// Operation, tenant, status.
+type Combination = (Operation, Option<TenantId>, u16);
 
 /// Combinations counted. Made-up tenants beyond it are counted together.
 const COMBINATIONS_MAX: usize = 1 << 20;

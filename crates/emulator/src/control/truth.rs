@@ -51,7 +51,8 @@ pub(super) async fn summary(State(emulator): State<Emulator>) -> Response<Body> 
     answer(StatusCode::OK, &summary)
 }
 
-/// `GET truth/records?tenant=…[&content_type=…][&set=readable|poison_only]`: each distinct record once, one a line, byte
+/// `GET truth/records?tenant=…[&content_type=…][&set=readable|poison_only]`: each distinct record once, one a line,
+/// byte
 /// for byte.
 pub(super) async fn records(
     State(emulator): State<Emulator>,

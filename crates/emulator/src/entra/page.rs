@@ -25,7 +25,7 @@ main{max-width:34rem;margin:2rem auto;padding:1.5rem;border:1px solid GrayText;b
 h1{font-size:1.4rem;margin:.2rem 0 1rem}\
 ul{padding:0;list-style:none}li{margin:.4rem 0}\
 .facts li{list-style:disc;margin-left:1.2rem}\
-button,input{font:inherit;padding:.6rem 1rem;border-radius:.3rem;border:1px solid GrayText}\
+button,input{font:inherit;padding:.6rem 1rem;border-radius:.3rem;border:1px solid GrayText}input{flex:1;min-width:14rem}\
 .account{width:100%;text-align:left;cursor:pointer}\
 .account small{display:block}\
 .row{display:flex;gap:.7rem;flex-wrap:wrap;margin-top:1rem}\
@@ -33,7 +33,7 @@ button,input{font:inherit;padding:.6rem 1rem;border-radius:.3rem;border:1px soli
 .problem{border-left:.3rem solid #b3261e;padding-left:.7rem}\
 pre{white-space:pre-wrap;word-break:break-word}\
 :focus-visible{outline:3px solid #0b57d0;outline-offset:2px}\
-footer{font-size:.85rem;margin-top:1.5rem;color:GrayText}";
+footer{font-size:.85rem;margin-top:1.5rem}";
 
 const SUBMIT: &str = "document.forms[0].submit()";
 

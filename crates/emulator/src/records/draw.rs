@@ -1,19 +1,41 @@
-//! What a record is drawn from: people, machines, files and words of one tenant, always the same ones for the same seed.
+//! What a record is drawn from: people, machines, files and words of one tenant, always the same ones for the same
+//! seed.
 //!
 //! Never draws a real person, company or public address: names are common first and last names, domains end in
 //! `onmicrosoft.com` or `example`, and addresses are of the documentation ranges.
 
 use std::fmt::Write as _;
 
-use chrono::DateTime;
+use chrono::{DateTime, Datelike as _, Timelike as _};
 use fastrand::Rng;
+use uuid::Uuid;
 
 use super::Profile;
 use crate::seed::Seed;
 
 /// `yyyy-MM-ddTHH:mm:ss`: UTC without a zone, as the feed writes `CreationTime` (audit-schema.md §1).
 pub(crate) fn timestamp(seconds: i64) -> String {
-    DateTime::from_timestamp(seconds, 0).map(|at| at.format("%Y-%m-%dT%H:%M:%S").to_string()).unwrap_or_default()
+    // Chrono's own formatting takes longer than the rest of a record.
+    let Some(at) = DateTime::from_timestamp(seconds, 0) else { return String::new() };
+    let mut text = String::with_capacity(19);
+    let _ = write!(text, "{:04}", at.year());
+    for (mark, number) in [('-', at.month()), ('-', at.day()), ('T', at.hour()), (':', at.minute()), (':', at.second())]
+    {
+        text.push(mark);
+        text.push(digit(number / 10));
+        text.push(digit(number));
+    }
+    text
+}
+
+fn digit(number: u32) -> char {
+    char::from_digit(number % 10, 10).unwrap_or('0')
+}
+
+/// A GUID as text, in lower case.
+pub(crate) fn guid_text(seed: Seed) -> String {
+    let mut text = Uuid::encode_buffer();
+    seed.guid().hyphenated().encode_lower(&mut text).to_owned()
 }
 
 /// The hand that draws one record.
@@ -50,7 +72,7 @@ impl Person {
 
     /// The object id in the directory.
     pub(crate) fn object_id(&self) -> String {
-        self.seed.child(7).guid().to_string()
+        guid_text(self.seed.child(7))
     }
 
     pub(crate) fn sid(&self) -> String {
@@ -64,7 +86,7 @@ impl<'a> Draw<'a> {
         let mut rng = seed.child(3).rng();
         let user = person(tenant, rng.u32(..));
         let creation_time = timestamp(event);
-        Self { rng, tenant, withheld, event, id: seed.guid().to_string(), creation_time, user }
+        Self { rng, tenant, withheld, event, id: guid_text(seed), creation_time, user }
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -77,12 +99,12 @@ impl<'a> Draw<'a> {
     }
 
     pub(crate) fn guid(&mut self) -> String {
-        Seed::new(self.rng.u64(..)).guid().to_string()
+        guid_text(Seed::new(self.rng.u64(..)))
     }
 
     /// A GUID that belongs to the tenant: the same number gives the same one in every record.
     pub(crate) fn tenant_guid(&self, key: u64) -> String {
-        self.tenant.seed.child(key).guid().to_string()
+        guid_text(self.tenant.seed.child(key))
     }
 
     pub(crate) fn other_user(&mut self) -> Person {
@@ -95,18 +117,35 @@ impl<'a> Draw<'a> {
         timestamp(self.event - ago)
     }
 
+    /// Lower-case hex digits.
     pub(crate) fn hex(&mut self, digits: usize) -> String {
-        let mut text = String::with_capacity(digits);
-        while text.len() < digits {
-            let _ = write!(text, "{:08x}", self.rng.u32(..));
-        }
-        text.truncate(digits);
-        text
+        self.letters(b"0123456789abcdef", 4, digits)
     }
 
     pub(crate) fn base64(&mut self, length: usize) -> String {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        (0..length).map(|_| char::from(ALPHABET[self.rng.usize(0..64)])).collect()
+        self.letters(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 6, length)
+    }
+
+    /// Letters of an alphabet of `2^bits`.
+    fn letters(&mut self, alphabet: &[u8], bits: u32, length: usize) -> String {
+        let mut text = String::with_capacity(length);
+        let (mut drawn, mut left) = (0u64, 0u32);
+        for _ in 0..length {
+            if left < bits {
+                (drawn, left) = (self.rng.u64(..), 64);
+            }
+            let place = usize::try_from(drawn & ((1 << bits) - 1)).unwrap_or(0);
+            text.push(char::from(alphabet[place]));
+            drawn >>= bits;
+            left -= bits;
+        }
+        text
+    }
+
+    /// An id of the person's present session: the same one in most records of an hour.
+    pub(crate) fn session(&mut self) -> String {
+        let number = self.event.unsigned_abs() / 3600 * 2 + self.rng.u64(0..2);
+        guid_text(self.user.seed.child(40).child(number))
     }
 
     /// A plain IPv4 address.

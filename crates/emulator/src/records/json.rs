@@ -1,6 +1,7 @@
 //! Writes JSON text the way Microsoft's serialisers do, straight into a buffer.
 //!
-//! Never goes through a document tree: order, repeated member names and escapes come out exactly as the caller wrote them.
+//! Never goes through a document tree: order, repeated member names and escapes come out exactly as the caller wrote
+//! them.
 
 /// How text is escaped. The feed's back ends differ, and a client must keep each form as it came.
 #[derive(Debug, Clone, Copy, Default)]
@@ -145,51 +146,52 @@ pub(crate) fn embedded(fill: impl FnOnce(&mut Json<'_>)) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
-    let bytes = value.as_bytes();
-    let mut plain_from = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if !needs_escape(byte, style) {
-            continue;
-        }
-        // Only the first byte of a character beyond ASCII gets here with a character to write; the rest was written.
-        if byte >= 0x80 {
-            if value.is_char_boundary(at) {
-                out.extend_from_slice(bytes.get(plain_from..at).unwrap_or_default());
-                let rest = value.get(at..).unwrap_or_default();
-                if let Some(character) = rest.chars().next() {
-                    let mut units = [0; 2];
-                    for unit in character.encode_utf16(&mut units) {
-                        push_unit(out, *unit);
-                    }
-                    plain_from = at + character.len_utf8();
-                }
-            }
-            continue;
-        }
-        out.extend_from_slice(bytes.get(plain_from..at).unwrap_or_default());
-        plain_from = at + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'/' => out.extend_from_slice(b"\\/"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            other => push_unit(out, u16::from(other)),
-        }
+/// Which bytes need an escape: always, and by each option of a style.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256 by the loop's condition")]
+        let class = match byte as u8 {
+            b'"' | b'\\' | 0..=0x1f => 1,
+            b'/' => 2,
+            b'<' | b'>' | b'&' | b'\'' => 4,
+            0x80.. => 8,
+            _ => 0,
+        };
+        classes[byte] = class;
+        byte += 1;
     }
-    out.extend_from_slice(bytes.get(plain_from..).unwrap_or_default());
+    classes
+};
+
+impl Style {
+    fn classes(self) -> u8 {
+        1 | (u8::from(self.slash) << 1) | (u8::from(self.html) << 2) | (u8::from(self.ascii) << 3)
+    }
 }
 
-fn needs_escape(byte: u8, style: Style) -> bool {
-    match byte {
-        b'"' | b'\\' | 0..=0x1f => true,
-        b'/' => style.slash,
-        b'<' | b'>' | b'&' | b'\'' => style.html,
-        0x80.. => style.ascii,
-        _ => false,
+fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
+    let classes = style.classes();
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| CLASSES[usize::from(byte)] & classes != 0) {
+        // A byte beyond ASCII that is found is the first of its character: everything before it is plain.
+        let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.extend_from_slice(plain.as_bytes());
+        let mut characters = from.chars();
+        match characters.next() {
+            Some('"') => out.extend_from_slice(b"\\\""),
+            Some('\\') => out.extend_from_slice(b"\\\\"),
+            Some('/') => out.extend_from_slice(b"\\/"),
+            Some('\n') => out.extend_from_slice(b"\\n"),
+            Some('\r') => out.extend_from_slice(b"\\r"),
+            Some('\t') => out.extend_from_slice(b"\\t"),
+            Some(other) => other.encode_utf16(&mut [0; 2]).iter().for_each(|unit| push_unit(out, *unit)),
+            None => {}
+        }
+        rest = characters.as_str();
     }
+    out.extend_from_slice(rest.as_bytes());
 }
 
 fn push_unit(out: &mut Vec<u8>, unit: u16) {

@@ -1,4 +1,5 @@
-//! Where records come from: generated from the schema by a seed, or replayed from recorded ones with fresh ids and times.
+//! Where records come from: generated from the schema by a seed, or replayed from recorded ones with fresh ids and
+//! times.
 //!
 //! Never remembers a record: the same number of the same feed gives the same bytes, whenever it is asked for.
 
@@ -45,7 +46,7 @@ pub(crate) struct Wanted<'a> {
 #[derive(Debug)]
 pub(crate) enum Source {
     Generated,
-    Replayed(Corpus),
+    Replayed(Box<Corpus>),
 }
 
 impl Source {
@@ -72,7 +73,8 @@ impl Source {
     }
 }
 
-/// Whole seconds of Unix time. Most events are minutes to an hour and a half old when they reach the feed; a few are days
+/// Whole seconds of Unix time. Most events are minutes to an hour and a half old when they reach the feed; a few are
+/// days
 /// old (activity-api.md §6).
 fn event_time(seed: Seed, made_at: Millis) -> i64 {
     let spread = seed.child(1).unit();

@@ -5,7 +5,8 @@
 /// `from..until` in bytes.
 pub(crate) type Span = (usize, usize);
 
-/// The members of the outermost object: the spans of name (with its quotes) and value. `None` once the text turns out to
+/// The members of the outermost object: the spans of name (with its quotes) and value. `None` once the text turns out
+/// to
 /// be no object.
 pub(crate) struct Members<'a> {
     text: &'a [u8],

@@ -13,5 +13,5 @@ mod tests;
 pub use authority::{CertificateAuthority, TlsError, default_names};
 pub use connection::Cut;
 pub use origin::Origin;
-pub use tokio_rustls::TlsAcceptor;
 pub use serve::{DRAIN, serve};
+pub use tokio_rustls::TlsAcceptor;

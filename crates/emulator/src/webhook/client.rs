@@ -75,17 +75,15 @@ async fn exchange(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // The connection is driven beside the request and ends with it.
+    // The connection is driven beside the request. It ends once the sender is gone, or when the endpoint closes it,
+    // which
+    // many do right behind their answer.
     let answer = async move {
         let response = sender.send_request(request).await.map_err(broken)?;
         Ok(response.status().as_u16())
     };
-    tokio::select! {
-        // An endpoint may close right behind its answer, which is an answer all the same.
-        biased;
-        answer = answer => answer,
-        ended = connection => Err(ended.err().map_or_else(|| "The connection was closed.".to_owned(), broken)),
-    }
+    let (answer, _) = tokio::join!(answer, connection);
+    answer
 }
 
 fn config() -> Result<ClientConfig, String> {

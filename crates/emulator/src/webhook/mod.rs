@@ -1,6 +1,7 @@
 //! Notifications: what is due to which webhook, in which batches, when again after a failure, and when it is given up.
 //!
-//! Never runs on its own: [`Notifier::deliver_due`] does one round, and whoever serves the world calls it again and again;
+//! Never runs on its own: [`Notifier::deliver_due`] does one round, and whoever serves the world calls it again and
+//! again;
 //! a test calls it when it likes. Where the post goes is behind [`Outbound`].
 
 pub mod client;

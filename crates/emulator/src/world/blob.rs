@@ -30,6 +30,88 @@ pub(crate) struct Garbage {
     pub(crate) text: &'static str,
 }
 
+/// A blob that somebody asks for.
+pub(crate) struct Blob {
+    pub(crate) tenant: Arc<Tenant>,
+    /// The place of its feed among the tenant's.
+    pub(crate) feed: usize,
+    pub(crate) content: Content,
+    /// Whether that is a whole content. Parts hold nothing but records.
+    pub(crate) whole: bool,
+    /// Without the values that only `ActivityFeed.ReadDlp` may see.
+    pub(crate) withheld: bool,
+}
+
+impl Blob {
+    /// Blobs of more records are streamed; fewer are made at once, and kept.
+    pub(crate) const AT_ONCE_MAX: u64 = 1500;
+
+    pub(crate) fn text(self, world: &Arc<World>) -> BlobText {
+        let garbage = match self.tenant.feeds.get(self.feed) {
+            Some(feed) if self.whole => {
+                let id = world.content_id(&self.tenant, &feed.kind, &self.content);
+                world.garbage(&self.tenant, &feed.kind, &id)
+            }
+            _ => None,
+        };
+        BlobText::new(Arc::clone(world), self, garbage)
+    }
+
+    pub(crate) fn gzip(self, world: &Arc<World>) -> BlobGzip<BlobText> {
+        let level = world.options().gzip_level;
+        BlobGzip::new(self.text(world), level)
+    }
+
+    fn key(&self, world: &World) -> String {
+        let kind = self.tenant.feeds.get(self.feed).map(|feed| &feed.kind);
+        let id = kind.map(|kind| world.content_id(&self.tenant, kind, &self.content)).unwrap_or_default();
+        format!("{}/{}/{id}", self.withheld, self.tenant.profile.id_text)
+    }
+}
+
+impl World {
+    /// The gzip body of a blob of ordinary size, made now or kept from before.
+    pub(crate) fn gzip_body(self: &Arc<Self>, blob: Blob) -> Bytes {
+        let key = blob.key(self);
+        if let Some(body) = self.bodies.find(&key) {
+            return body;
+        }
+        let body = Bytes::from(blob.gzip(self).collect::<Vec<_>>().concat());
+        self.bodies.keep(&key, &body);
+        body
+    }
+
+    /// Makes and keeps the gzip bodies of everything that can be listed now, as far as `gzip_cache` has room, and gives
+    /// back how many contents that were. For measurements that are to see the client's work and not the emulator's.
+    pub fn pre_render(self: &Arc<Self>) -> usize {
+        let now = self.now_millis();
+        let mut made = 0;
+        for tenant in self.tenants() {
+            for (place, feed) in tenant.feeds.iter().enumerate() {
+                for slot in 0..=feed.slot_of(&self.timeline, now) {
+                    for content in self.slot_contents(feed, slot) {
+                        if content.available > now || content.len() > Blob::AT_ONCE_MAX {
+                            continue;
+                        }
+                        if !self.bodies.has_room() {
+                            return made;
+                        }
+                        self.gzip_body(Blob {
+                            tenant: Arc::clone(&tenant),
+                            feed: place,
+                            content,
+                            whole: true,
+                            withheld: false,
+                        });
+                        made += 1;
+                    }
+                }
+            }
+        }
+        made
+    }
+}
+
 /// The plain text of one blob, chunk by chunk.
 pub(crate) struct BlobText {
     world: Arc<World>,
@@ -51,36 +133,24 @@ enum Part {
 }
 
 impl BlobText {
-    /// `feed` is the place of the content's feed among the tenant's.
-    pub(crate) fn new(world: Arc<World>, tenant: Arc<Tenant>, feed: usize, content: Content) -> Self {
+    fn new(world: Arc<World>, blob: Blob, garbage: Option<Garbage>) -> Self {
         // White space between records is the service's to choose; one blob in eight has some.
-        let separator = match Seed::new(content.created().unsigned_abs()).value() % 16 {
+        let separator = match Seed::new(blob.content.created().unsigned_abs()).value() % 16 {
             0 => ",\r\n",
             1 => ", ",
             _ => ",",
         };
-        let records = Box::new(into_records(content));
         Self {
             world,
-            tenant,
-            feed,
-            records,
+            tenant: blob.tenant,
+            feed: blob.feed,
+            records: Box::new(into_records(blob.content)),
+            withheld: blob.withheld,
             separator,
             written: 0,
-            garbage: None,
-            withheld: false,
+            garbage,
             state: Part::Opening,
         }
-    }
-
-    /// With something in it that is no record.
-    pub(crate) fn with_garbage(self, garbage: Option<Garbage>) -> Self {
-        Self { garbage, ..self }
-    }
-
-    /// Without the values that only `ActivityFeed.ReadDlp` may see.
-    pub(crate) fn withheld(self, withheld: bool) -> Self {
-        Self { withheld, ..self }
     }
 
     fn fill(&mut self, out: &mut Vec<u8>) {
@@ -212,6 +282,11 @@ impl Cache {
         held.bodies.insert(Arc::clone(&key), body.clone());
         held.order.push_back(key);
         true
+    }
+
+    /// Whether one more body surely fits without forgetting another.
+    fn has_room(&self) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).bytes + CACHED_MAX <= self.limit
     }
 
     pub(crate) fn clear(&self) {

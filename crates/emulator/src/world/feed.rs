@@ -217,7 +217,6 @@ impl SlotPlan<'_> {
     }
 
     /// Unique per content of a slot: multiplication by a unit of the ring modulo 10^6 permutes the numbers.
-    #[expect(clippy::cast_possible_truncation, reason = "reduced modulo a million first")]
     fn digits(&self, number: usize, part: u64) -> u32 {
         let number = (number as u64 * 4 + part) % 1_000_000;
         ((number * 611_953 + u64::from(self.scramble)) % 1_000_000) as u32
@@ -276,6 +275,13 @@ impl SlotPlan<'_> {
         if rng.f64() < lateness.share {
             let (min, max) = (span(lateness.min), span(lateness.max));
             content.available = created + rng.i64(min..=max);
+            let start = self.timeline.start();
+            if let Some(within) = lateness.after_start
+                && created < start
+                && content.available > start
+            {
+                content.available = start + (content.available - start) % span(within).max(1);
+            }
             return;
         }
         let available = created + rng.i64(0..=span(lateness.ordinary));

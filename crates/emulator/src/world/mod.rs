@@ -1,12 +1,14 @@
 //! The emulated Microsoft: its tenants, what each has published, who subscribed to it, and its clock.
 //!
-//! Never speaks HTTP, and never keeps a record: contents are planned slot by slot from the seed, and a record is made when
+//! Never speaks HTTP, and never keeps a record: contents are planned slot by slot from the seed, and a record is made
+//! when
 //! somebody reads it. `activity` and `control` turn requests into calls of what is here; tests call it directly.
 
 pub(crate) mod blob;
 pub(crate) mod content;
 pub(crate) mod directory;
 pub(crate) mod feed;
+mod file;
 pub(crate) mod options;
 pub(crate) mod subscription;
 pub(crate) mod tenant;
@@ -22,6 +24,7 @@ use chrono::{DateTime, Utc};
 use protocol::ids::{ClientId, ContentType, TenantId};
 
 pub use content::RecordRef;
+pub use file::OptionsError;
 pub use options::{BlobSizes, Duplicates, Lateness, Limits, StartThrottleScope, TenantSpec, WorldError, WorldOptions};
 pub use subscription::{SubscriptionKey, Webhook, WebhookStatus};
 pub use truth::{ContentTruth, FeedTruth, RecordSet, TruthSummary};
@@ -97,7 +100,8 @@ impl World {
         } else {
             let files = options.records_files.iter().map(PathBuf::as_path);
             let loaded = Corpus::load(files, options.records_memory);
-            Source::Replayed(loaded.map_err(|(path, source)| WorldError::Records { path, source })?)
+            let corpus = loaded.map_err(|(path, source)| WorldError::Records { path, source })?;
+            Source::Replayed(Box::new(corpus))
         };
         let count = options.tenants.max(options.specs.len());
         let drawn = TenantSpec::default();
@@ -164,7 +168,8 @@ impl World {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name).cloned()
     }
 
-    /// Adds a tenant while the world runs. It has `history` records of the past, spread over the content types, and makes
+    /// Adds a tenant while the world runs. It has `history` records of the past, spread over the content types, and
+    /// makes
     /// `live_rate` records per minute.
     ///
     /// # Errors
@@ -178,7 +183,8 @@ impl World {
         Ok(id)
     }
 
-    /// Switches a tenant's unified audit log on or off. What is created while it is off is lost, as in the real service.
+    /// Switches a tenant's unified audit log on or off. What is created while it is off is lost, as in the real
+    /// service.
     /// `false` when there is no such tenant.
     pub fn set_auditing(&self, tenant: TenantId, on: bool) -> bool {
         let now = self.now_millis();
@@ -251,7 +257,8 @@ impl World {
         feed.contents(&self.timeline, &self.options, slot)
     }
 
-    /// The contents with pieces created in `from..until` that can be listed at `now` and pass `visible`, in the order of
+    /// The contents with pieces created in `from..until` that can be listed at `now` and pass `visible`, in the order
+    /// of
     /// becoming available; those that straddle a border are cut to the pieces inside.
     pub(crate) fn list(
         &self,
@@ -297,16 +304,6 @@ impl World {
         content.span().map(|span| content_id(span, kind, tenant.region)).unwrap_or_default()
     }
 
-    /// A gzip body that was made before.
-    pub(crate) fn cached_body(&self, key: &str) -> Option<bytes::Bytes> {
-        self.bodies.find(key)
-    }
-
-    /// Keeps a gzip body, if it is small enough.
-    pub(crate) fn keep_body(&self, key: &str, body: &bytes::Bytes) {
-        self.bodies.keep(key, body);
-    }
-
     /// Appends a record's bytes.
     pub(crate) fn render(&self, tenant: &Tenant, feed: &Feed, record: RecordRef, out: &mut Vec<u8>) {
         self.render_for(tenant, feed, record, false, out);
@@ -344,7 +341,6 @@ pub(crate) fn format_time(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn serialize_time<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_time(*time))
 }

@@ -72,7 +72,8 @@ pub struct Limits {
     pub start_wait: Duration,
     /// For whom that wait is counted.
     pub start_scope: StartThrottleScope,
-    /// How soon a stop followed by a start leaves a phantom: `enabled` in the answer, absent from the list. Zero: never.
+    /// How soon a stop followed by a start leaves a phantom: `enabled` in the answer, absent from the list. Zero:
+    /// never.
     pub phantom_within: Duration,
     /// How long a listing may reach back before AF20055 (seven days by the reference, an hour more in practice).
     pub list_reach: Duration,
@@ -134,6 +135,9 @@ pub struct Lateness {
     pub max: Duration,
     /// The greatest delay of an ordinary one. Content of the history is never delayed past the start by it.
     pub ordinary: Duration,
+    /// Late content of the history that would come after the start comes within this time of it instead, so that a demo
+    /// or a test sees late content without waiting for hours. `None`: it comes when it comes.
+    pub after_start: Option<Duration>,
 }
 
 impl Default for Lateness {
@@ -143,6 +147,7 @@ impl Default for Lateness {
             min: Duration::from_secs(30 * 60),
             max: Duration::from_secs(6 * 3600),
             ordinary: Duration::from_secs(45),
+            after_start: None,
         }
     }
 }

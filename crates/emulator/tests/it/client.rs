@@ -81,6 +81,9 @@ impl Answer {
 /// A tenant's feed, as one application sees it.
 pub(crate) struct Client {
     pub(crate) emulator: Emulator,
+    router: axum::Router,
+    /// The last token, with what it was made for.
+    held: std::sync::Mutex<Option<(String, String)>>,
     pub(crate) tenant: TenantId,
     pub(crate) client: ClientId,
     pub(crate) roles: Vec<&'static str>,
@@ -89,7 +92,14 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(emulator: &Emulator, tenant: TenantId) -> Self {
         let roles = vec!["ActivityFeed.Read", "ActivityFeed.ReadDlp"];
-        Self { emulator: emulator.clone(), tenant, client: client_id(), roles }
+        Self {
+            emulator: emulator.clone(),
+            router: emulator.router(),
+            held: std::sync::Mutex::default(),
+            tenant,
+            client: client_id(),
+            roles,
+        }
     }
 
     /// Of the first tenant.
@@ -102,8 +112,16 @@ impl Client {
     }
 
     pub(crate) fn token(&self) -> String {
+        let now = self.emulator.world().now();
+        let made_for = format!("{now} {} {} {:?}", self.tenant, self.client, self.roles);
+        let mut held = self.held.lock().unwrap();
+        if let Some((_, token)) = held.as_ref().filter(|(held_for, _)| *held_for == made_for) {
+            return token.clone();
+        }
         let token = AccessToken::app_only(self.tenant, self.client, "https://manage.office.com", &self.roles);
-        self.emulator.tokens().issue(&token, self.emulator.world().now(), 3600).unwrap().text
+        let token = self.emulator.tokens().issue(&token, now, 3600).unwrap().text;
+        *held = Some((made_for, token.clone()));
+        token
     }
 
     pub(crate) async fn send(&self, method: Method, url: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
@@ -112,7 +130,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        call(&self.emulator, request.body(Body::from(body.to_owned())).unwrap()).await
+        answer(self.router.clone(), request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
     pub(crate) fn with_publisher(url: &str) -> String {
@@ -164,7 +182,8 @@ impl Client {
         elements.iter().map(|element| element.get().to_owned()).collect()
     }
 
-    /// Reads everything of the last seven days in tiles, as a patient client would; gives back the distinct texts and how
+    /// Reads everything of the last seven days in tiles, as a patient client would; gives back the distinct texts and
+    /// how
     /// many elements there were.
     pub(crate) async fn read_everything(&self, tile: TimeDelta) -> (BTreeSet<String>, usize) {
         let now = self.emulator.world().now();
@@ -187,7 +206,11 @@ impl Client {
 }
 
 pub(crate) async fn call(emulator: &Emulator, request: Request<Body>) -> Answer {
-    let response = emulator.router().oneshot(request).await.unwrap();
+    answer(emulator.router(), request).await
+}
+
+async fn answer(router: axum::Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.unwrap();
     let (parts, mut body) = response.into_parts();
     let mut answer = Answer {
         status: parts.status,

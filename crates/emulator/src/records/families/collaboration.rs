@@ -1,6 +1,7 @@
 //! What people do together: Teams (25), Copilot (261), Viva Engage (22), Planner (188 to 193), Forms (66).
 //!
-//! Never gives `MessageId` and `ThreadId` one type: they are 64-bit numbers in Viva Engage and text in Teams and Copilot.
+//! Never gives `MessageId` and `ThreadId` one type: they are 64-bit numbers in Viva Engage and text in Teams and
+//! Copilot.
 
 use super::super::draw::{DEPARTMENTS, Draw};
 use super::super::json::{Json, embedded};

@@ -1,6 +1,7 @@
 //! Data loss prevention: matches in SharePoint (11), mail (13) and on endpoints (63).
 //!
-//! Never holds a real secret: detected values are test card numbers and made-up words in the places where real ones stand.
+//! Never holds a real secret: detected values are test card numbers and made-up words in the places where real ones
+//! stand.
 
 use super::super::draw::{Draw, timestamp};
 use super::super::json::Json;

@@ -50,7 +50,7 @@ pub(super) fn sign_in(draw: &mut Draw<'_>, json: &mut Json<'_>) {
     let tenant = draw.tenant.id_text.clone();
     json.text("ActorContextId", &tenant);
     json.text("ActorIpAddress", ip.as_deref().unwrap_or_default());
-    json.text("InterSystemsId", &draw.guid());
+    json.text("InterSystemsId", &draw.session());
     json.text("IntraSystemId", &draw.guid());
     json.text("SupportTicketId", "");
     actors(json, "Target", &[(app, 0)]);
@@ -66,7 +66,7 @@ pub(super) fn sign_in(draw: &mut Draw<'_>, json: &mut Json<'_>) {
 fn device(draw: &mut Draw<'_>, json: &mut Json<'_>) {
     let os = draw.pick(&["Windows 10", "Windows11", "MacOs", "Ios", "Android", "Linux"]);
     let browser = draw.pick(&["Edge", "Chrome", "Safari", "Other", "Firefox"]);
-    let session = draw.guid();
+    let session = draw.session();
     if draw.chance(0.6) {
         json.pairs(
             "DeviceProperties",

@@ -140,8 +140,15 @@ pub(super) fn items_accessed(draw: &mut Draw<'_>, json: &mut Json<'_>) {
         .map(|_| {
             let count = if draw.chance(0.01) { draw.rng.usize(20..90) } else { draw.rng.usize(1..4) };
             total += count;
-            let items: Vec<_> =
-                (0..count).map(|_| (message_id(draw), draw.rng.i64(3000..400_000), draw.base64(56))).collect();
+            let items: Vec<_> = (0..count)
+                .map(|_| {
+                    (
+                        message_id(draw),
+                        draw.rng.i64(3000..400_000),
+                        format!("AAkALgAAAAAAHYQDEapmEc2byACqAC-EWg0A{}AAA=", draw.base64(16)),
+                    )
+                })
+                .collect();
             (item_id(draw), draw.pick(&FOLDERS), items)
         })
         .collect();
@@ -204,7 +211,7 @@ fn mailbox_head(draw: &mut Draw<'_>, json: &mut Json<'_>, operation: &str, recor
     json.text("MailboxOwnerUPN", &owner.upn);
     json.text("OrganizationName", &draw.tenant.domain);
     json.text("OriginatingServer", &server(draw));
-    json.text("SessionId", &draw.guid());
+    json.text("SessionId", &draw.session());
     owner.upn
 }
 
@@ -217,13 +224,15 @@ fn server(draw: &mut Draw<'_>) -> String {
 }
 
 fn item_id(draw: &mut Draw<'_>) -> String {
-    format!("LgAAAA{}AQ{}AAAB", draw.base64(24), draw.base64(26))
+    // The mailbox's part of an item id is the same in all of them.
+    let mailbox = draw.user.seed.child(41).value();
+    format!("LgAAAADn{mailbox:016x}kT6QpDfGkAQBoZ{mailbox:016x}Aw9AAAA{}AAAA", draw.base64(8))
 }
 
 fn message_id(draw: &mut Draw<'_>) -> String {
     format!(
         "<{}@{}.eurprd04.prod.outlook.com>",
-        draw.hex(32).to_ascii_uppercase(),
+        draw.hex(24).to_ascii_uppercase(),
         draw.pick(&["DB6PR04MB3206", "AM6PR04MB5112"])
     )
 }

@@ -48,7 +48,7 @@ fn head(draw: &mut Draw<'_>, json: &mut Json<'_>, operation: &str, record_type: 
         user_id,
     };
     head.write(draw, json);
-    json.text("CorrelationId", &draw.guid());
+    json.text("CorrelationId", &draw.session());
     json.text("EventSource", draw.pick(&["SharePoint", "SharePoint", "ObjectModel"]));
 }
 
