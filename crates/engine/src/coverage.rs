@@ -107,13 +107,14 @@ impl Evidence<'_> {
         assessment
     }
 
-    /// What can be settled, given that content which expired before `before` is out of everyone's reach.
-    /// `None`: nothing.
+    /// What can be settled, given that content which expired before `before` is out of everyone's reach. `None`: nothing.
+    ///
+    /// Our clock alone settles nothing: only through the week before the latest listing that the service answered. A clock
+    /// that ran a year ahead would otherwise write a year down as a gap, for good.
     pub fn settle(&self, before: Timestamp) -> Option<Settlement> {
         let from = self.unsettled_from();
-        let horizon = earlier(before, RETENTION);
-        // A content type that was never listed is not collected, and lacks nothing.
-        self.began?;
+        let latest = self.tiles.iter().filter_map(|tile| tile.listed_at).max()?;
+        let horizon = earlier(before.min(latest), RETENTION);
         // A tile goes as a whole or stays, so that what is settled ends where the next tile begins.
         let through = self
             .tiles

@@ -140,6 +140,7 @@ pub trait Ledger: Send + Sync {
     fn coverage(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Coverage>>;
     /// Folds away tiles and archived contents that expired before `before`, keeping their sums for coverage; at most
     /// `limit` content rows, says how many were folded. Lost contents stay. What was never listed and has expired before
-    /// `before` is written down as a gap (`engine::coverage`), so this must run now and then for every active tenant.
+    /// `before` is written down as a gap, as far as a later listing bears that out (`engine::coverage`); so this must run
+    /// now and then for every active tenant.
     fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64>;
 }

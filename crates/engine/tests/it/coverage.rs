@@ -121,8 +121,9 @@ fn the_first_listing_need_not_reach_what_the_feed_let_go_while_we_began() {
 
 #[test]
 fn settling_writes_down_what_is_missing_and_moves_in_whole_tiles() {
-    let tiles = [whole(0), whole(2), whole(3)];
     let week = hours(7 * 24);
+    let last = Tile { listed_at: Some(noon() + hours(30 * 24)), ..whole(3) };
+    let tiles = [whole(0), whole(2), last];
     assert_eq!(evidence(&tiles).settle(noon() + week), None);
     // Through the middle of the first tile: it stays whole.
     assert_eq!(evidence(&tiles).settle(noon() + minutes(30) + week), None);
@@ -139,6 +140,15 @@ fn settling_writes_down_what_is_missing_and_moves_in_whole_tiles() {
 }
 
 #[test]
-fn a_content_type_that_was_never_collected_has_no_gaps() {
+fn a_clock_that_runs_ahead_settles_nothing_that_no_listing_bears_out() {
+    let year = hours(365 * 24);
+    assert_eq!(evidence(&[whole(0), whole(1)]).settle(noon() + year), None);
+    let later = Tile { listed_at: Some(noon() + hours(7 * 24 + 1)), ..whole(1) };
+    let settled = evidence(&[whole(0), later]).settle(noon() + year).unwrap();
+    assert_eq!((settled.through, settled.gaps), (noon() + hours(1), vec![]));
+}
+
+#[test]
+fn a_content_type_that_was_never_listed_has_no_gaps() {
     assert_eq!(evidence(&[]).settle(noon() + hours(24 * 365)), None);
 }

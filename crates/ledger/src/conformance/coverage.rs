@@ -63,6 +63,8 @@ pub async fn folding_keeps_the_sums_and_names_the_gaps(fixture: &dyn Fixture) {
     for start in [0, 2, 3, 9] {
         ledger.tile_listed(tenant(1), GENERAL, tile(start)).await.unwrap();
     }
+    // The service answers to the end, so that what is out of reach is known to be.
+    let last = Tile { listed_at: Some(noon() + days(7) + hours(3)), ..tile(9) };
     let (done, lost) = (row(&*ledger, tenant(1), "done").await, row(&*ledger, tenant(1), "lost").await);
     let lost = vec![(lost, loss(LossKind::Missing))];
     ledger.commit(Commit { contents: vec![archived(done, 5)], lost, ..commit(1) }).await.unwrap();
@@ -76,8 +78,9 @@ pub async fn folding_keeps_the_sums_and_names_the_gaps(fixture: &dyn Fixture) {
     assert_eq!(ledger.content_state(tenant(1), GENERAL, "done".to_owned()).await.unwrap(), None);
     assert_eq!(ledger.tiles(tenant(1), GENERAL).await.unwrap().len(), 4, "a tile goes when all of it has expired");
 
+    ledger.tile_listed(tenant(1), GENERAL, last.clone()).await.unwrap();
     assert_eq!(ledger.fold(tenant(1), noon() + hours(3) + days(7), 100).await.unwrap(), 0);
-    assert_eq!(ledger.tiles(tenant(1), GENERAL).await.unwrap(), [tile(3), tile(9)]);
+    assert_eq!(ledger.tiles(tenant(1), GENERAL).await.unwrap(), [tile(3), last]);
     let said = general(&*ledger).await;
     assert_eq!(said.gaps, [Gap { start: noon() + hours(1), until: noon() + hours(2) }]);
     assert_eq!(said.complete_through, Some(noon() + hours(4)));
@@ -93,22 +96,36 @@ pub async fn folding_keeps_the_sums_and_names_the_gaps(fixture: &dyn Fixture) {
 pub async fn an_outage_folded_day_by_day_is_one_gap(fixture: &dyn Fixture) {
     let ledger = with_tenant(fixture).await;
     ledger.tile_listed(tenant(1), GENERAL, tile(0)).await.unwrap();
-    for day in 1..=30 {
-        ledger.fold(tenant(1), noon() + days(7 + day), 100).await.unwrap();
-    }
-    let gap = |until| Gap { start: noon() + hours(1), until };
-    assert_eq!(general(&*ledger).await.gaps, [gap(noon() + days(30))]);
-    // Collection goes on, and the next outage is another gap.
     let listed = |day: i64| {
         let start = noon() + days(day);
         let until = start + hours(1);
         Tile { start, until, listed_until: Some(until), listed_at: Some(until), ..tile(0) }
     };
+    for day in 1..=20 {
+        ledger.fold(tenant(1), noon() + days(day), 100).await.unwrap();
+        let said = general(&*ledger).await;
+        assert_eq!(
+            (said.complete_through, said.gaps),
+            (Some(noon() + hours(1)), vec![]),
+            "our clock alone says nothing"
+        );
+    }
+    // Collection goes on after a month. What is a week old by then is gone; the rest can still be listed.
     ledger.tile_listed(tenant(1), GENERAL, listed(30)).await.unwrap();
-    assert_eq!(general(&*ledger).await.complete_through, Some(noon() + days(30) + hours(1)));
-    ledger.fold(tenant(1), noon() + days(7 + 31), 100).await.unwrap();
-    let second = Gap { start: noon() + days(30) + hours(1), until: noon() + days(31) };
-    assert_eq!(general(&*ledger).await.gaps, [gap(noon() + days(30)), second]);
+    for day in 20..=40 {
+        ledger.fold(tenant(1), noon() + days(day), 100).await.unwrap();
+    }
+    let gap = |until| Gap { start: noon() + hours(1), until };
+    let said = general(&*ledger).await;
+    let gone = noon() + days(23) + hours(1);
+    assert_eq!((said.complete_through, said.gaps), (Some(gone), vec![gap(gone)]));
+    // It was not; eight days later that is gone too, and belongs to the same gap.
+    ledger.tile_listed(tenant(1), GENERAL, listed(38)).await.unwrap();
+    let said = general(&*ledger).await;
+    assert_eq!(said.complete_through, Some(noon() + days(30) + hours(1)));
+    assert_eq!(said.gaps, [gap(noon() + days(30))]);
+    ledger.fold(tenant(1), noon() + days(38) + hours(1), 100).await.unwrap();
+    assert_eq!(general(&*ledger).await.gaps.first(), Some(&gap(noon() + days(30))));
 }
 
 pub async fn folding_is_bounded(fixture: &dyn Fixture) {

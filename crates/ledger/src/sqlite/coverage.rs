@@ -168,7 +168,13 @@ fn feed_coverage(
     .optional()?;
     let assessment = evidence.assess();
     let mut gaps = gaps_of(connection, feed.feed)?;
-    gaps.extend(assessment.gaps);
+    for gap in assessment.gaps {
+        match gaps.last_mut() {
+            // The end of one that is written down in part.
+            Some(last) if last.until == gap.start => last.until = gap.until,
+            _ => gaps.push(gap),
+        }
+    }
     let most = usize::try_from(Coverage::GAPS_MAX).unwrap_or(usize::MAX);
     let excess = gaps.len().saturating_sub(most);
     gaps.drain(..excess);

@@ -153,7 +153,7 @@ impl ModelTenant {
             content_type: content_type.clone(),
             from: evidence.from(),
             complete_through: assessment.complete_through,
-            gaps: feed.gaps.iter().copied().chain(assessment.gaps).collect(),
+            gaps: merged(feed.gaps.iter().copied().chain(assessment.gaps)),
             archived: feed.folded + count(&|state| matches!(state, State::Archived)),
             pending: count(&|state| waiting(state).is_some()),
             failing: count(&|state| waiting(state).is_some_and(|(attempts, _)| attempts > 0)),
@@ -316,6 +316,18 @@ fn content_line(content_type: &ContentType, id: &str, content: &Content) -> Stri
             format!("{content_type} {id} lost {created} {expires} {kind:?} {message} {at}")
         }
     }
+}
+
+/// Gaps in order, those that touch each other as one.
+fn merged(gaps: impl Iterator<Item = Gap>) -> Vec<Gap> {
+    let mut all: Vec<Gap> = Vec::new();
+    for gap in gaps {
+        match all.last_mut() {
+            Some(last) if last.until == gap.start => last.until = gap.until,
+            _ => all.push(gap),
+        }
+    }
+    all
 }
 
 pub(super) fn done() -> String {
