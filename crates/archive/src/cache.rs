@@ -89,7 +89,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{BodyDigest, RecordKey};
+    use crate::keys::RecordKey;
 
     fn segment(number: u8) -> Segment {
         Segment {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn head() -> Arc<Head> {
-        let key = RecordKey::new(Some("a"), None, BodyDigest::of(b"{}"));
+        let key = RecordKey::new(Some("a"), None, b"{}");
         Arc::new(Head::build(&[key]))
     }
 

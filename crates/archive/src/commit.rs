@@ -216,7 +216,7 @@ impl CommitWriter {
         let creation_time = usable_time(view.creation_time);
         let date = creation_time.unwrap_or(content.created).date_naive();
         let second = creation_time.map(|time| time.timestamp());
-        let key = RecordKey::new(view.id.as_deref(), second, BodyDigest::of(raw));
+        let key = RecordKey::new(view.id.as_deref(), second, raw);
         let mut found = self.pending.find(&key);
         if found != Found::Same {
             found = found.or(self.lookup.find(date, second, &key)?);

@@ -18,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use protocol::ids::TenantId;
 
-use crate::keys::{BodyDigest, Fingerprint, RecordKey, second_of_micros};
+use crate::keys::{Fingerprint, RecordKey, second_of_micros};
 use crate::part::{self, PartName, PartWriter};
 use crate::raw_column::RawCompressor;
 use crate::read::{Batches, micros, texts};
@@ -233,8 +233,7 @@ fn note_rows(batch: &RecordBatch, writer: &mut PartWriter) {
     let (ids, raw, created) = (texts(batch, "id"), texts(batch, "raw"), micros(batch, "creation_time"));
     for (row, (id, raw)) in ids.iter().zip(raw.iter()).enumerate() {
         let second = created(row).map(second_of_micros);
-        let body = BodyDigest::of(raw.unwrap_or_default().as_bytes());
-        writer.note(RecordKey::new(id, second, body), second);
+        writer.note(RecordKey::new(id, second, raw.unwrap_or_default().as_bytes()), second);
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) mod position {
 /// compression and statistics to work.
 pub(crate) const ROW_GROUP_RAW_BYTES: usize = 32 << 20;
 
-/// How hard zstd tries: the level at which twice the time buys a few per cent.
+/// How hard zstd tries on `raw`: twice the time would buy a few per cent.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
 
 /// The footer's name for the sum of the body digests of all rows (see [`crate::keys::Fingerprint`]).
@@ -77,7 +77,8 @@ pub fn arrow_schema() -> SchemaRef {
 /// How the columns beside `raw` are encoded: zstd throughout, dictionaries except where values do not repeat, statistics
 /// for each page. `raw` is encoded by [`crate::raw_column`].
 pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
+    // What dictionaries leave over does not get smaller by trying harder.
+    let level = ZstdLevel::try_new(1).unwrap_or_default();
     let id = || ColumnPath::from("id");
     WriterProperties::builder()
         // Version 1 pages: the newer ones are still read wrongly or not at all by some engines.

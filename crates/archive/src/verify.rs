@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::keys::{BodyDigest, Fingerprint, RecordKey, second_of_micros};
+use crate::keys::{Fingerprint, RecordKey, second_of_micros};
 use crate::read::{Batches, micros, texts};
 use crate::schema::{FINGERPRINT_KEY, position};
 use crate::segment::Segment;
@@ -116,9 +116,10 @@ fn read_rows(archive: &Archive, segment: &Segment, mut each: impl FnMut(RecordKe
         let batch = batch?;
         let (ids, raw, created) = (texts(&batch, "id"), texts(&batch, "raw"), micros(&batch, "creation_time"));
         for (row, (id, raw)) in ids.iter().zip(raw.iter()).enumerate() {
-            let body = BodyDigest::of(raw.unwrap_or_default().as_bytes());
-            fingerprint.add(body);
-            each(RecordKey::new(id, created(row).map(second_of_micros), body));
+            let raw = raw.unwrap_or_default().as_bytes();
+            let key = RecordKey::new(id, created(row).map(second_of_micros), raw);
+            fingerprint.add(key.body);
+            each(key);
             rows += 1;
         }
     }
