@@ -165,6 +165,8 @@ struct TenantChange {
     disabled: Option<bool>,
     /// Conditional Access blocks it.
     blocked: Option<bool>,
+    /// True: the tenant's webhooks vanish, and its subscriptions stay enabled (D13).
+    lose_webhooks: Option<bool>,
 }
 
 /// `PATCH tenants/{id}`.
@@ -201,6 +203,9 @@ pub(super) async fn tenant(State(emulator): State<Emulator>, Path(id): Path<Stri
         principal.blocked = change.blocked.unwrap_or(principal.blocked);
         state.principals.insert(client, (change.consented != Some(false)).then_some(principal));
     });
+    if change.lose_webhooks == Some(true) {
+        world.lose_webhooks(tenant.id());
+    }
     answer(StatusCode::OK, &about_tenant(&tenant))
 }
 

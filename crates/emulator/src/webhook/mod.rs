@@ -9,8 +9,10 @@ pub mod client;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
 use crate::world::content::Content;
@@ -89,6 +91,7 @@ struct State {
 }
 
 type Endpoint = (String, Option<String>);
+type Batch = Vec<(SubscriptionKey, Item)>;
 
 #[derive(Debug, Clone)]
 struct Item {
@@ -104,6 +107,8 @@ struct Health {
     next: Millis,
 }
 
+/// Endpoints posted to side by side, so that a dead one delays few others.
+const ENDPOINTS_AT_ONCE: usize = 32;
 /// Notifications waiting for one subscription; older ones are dropped, as there is no dead letter queue.
 const PENDING_MAX: usize = 10_000;
 /// Attempts remembered for one subscription.
@@ -124,15 +129,38 @@ impl Notifier {
         self.outbound.post(HookPost { address: webhook.address.clone(), headers, body }).await
     }
 
-    /// Sends everything that is due now, one post after the other, and gives back how many posts were made.
+    /// Sends everything that is due now, and gives back how many posts were made. Endpoints are served side by side, the
+    /// posts to one of them one after the other.
     pub async fn deliver_due(&self) -> usize {
         self.collect_due();
+        let posts = AtomicUsize::new(0);
+        let rounds = stream::iter(self.batches());
+        rounds
+            .for_each_concurrent(ENDPOINTS_AT_ONCE, async |(endpoint, batches)| {
+                let made = self.deliver(&endpoint, batches).await;
+                posts.fetch_add(made, Ordering::Relaxed);
+            })
+            .await;
+        posts.into_inner()
+    }
+
+    async fn deliver(&self, endpoint: &Endpoint, batches: Vec<Batch>) -> usize {
         let mut posts = 0;
-        for (endpoint, batch) in self.batches() {
+        let mut batches = batches.into_iter();
+        for batch in batches.by_ref() {
             let now = self.world.now_millis();
-            let outcome = self.send(&endpoint, &batch).await;
+            let outcome = self.send(endpoint, &batch).await;
             posts += 1;
-            self.settle(&endpoint, batch, outcome, now);
+            let success = outcome == Ok(200);
+            self.settle(endpoint, batch, success, now);
+            if !success {
+                break;
+            }
+        }
+        // Behind a failure the rest waits its turn without having been tried.
+        let mut state = self.lock();
+        for (key, item) in batches.flatten() {
+            state.pending.entry(key).or_default().push_back(item);
         }
         posts
     }
@@ -172,9 +200,9 @@ impl Notifier {
     }
 
     /// Batches for every endpoint that is due; several tenants and applications may share one.
-    fn batches(&self) -> Vec<(Endpoint, Vec<(SubscriptionKey, Item)>)> {
+    fn batches(&self) -> Vec<(Endpoint, Vec<Batch>)> {
         let now = self.world.now_millis();
-        let mut by_endpoint: BTreeMap<Endpoint, Vec<(SubscriptionKey, Item)>> = BTreeMap::new();
+        let mut by_endpoint: BTreeMap<Endpoint, Batch> = BTreeMap::new();
         let subscriptions = self.world.subscriptions();
         let mut state = self.lock();
         let state = &mut *state;
@@ -190,17 +218,11 @@ impl Notifier {
             }
         }
         state.pending.retain(|_, queue| !queue.is_empty());
-        let mut batches = Vec::new();
-        for (endpoint, items) in by_endpoint {
-            let mut items = items.into_iter().peekable();
-            while items.peek().is_some() {
-                batches.push((endpoint.clone(), items.by_ref().take(self.policy.batch.max(1)).collect()));
-            }
-        }
-        batches
+        let cut = |items: Batch| items.chunks(self.policy.batch.max(1)).map(<[_]>::to_vec).collect();
+        by_endpoint.into_iter().map(|(endpoint, items)| (endpoint, cut(items))).collect()
     }
 
-    async fn send(&self, endpoint: &Endpoint, batch: &[(SubscriptionKey, Item)]) -> Result<u16, String> {
+    async fn send(&self, endpoint: &Endpoint, batch: &Batch) -> Result<u16, String> {
         // The parameter without a name is as in Microsoft's sample.
         let mut headers = vec![("Content-Type", "application/json; utf-8".to_owned())];
         headers.extend(endpoint.1.clone().map(|id| ("Webhook-AuthID", id)));
@@ -209,14 +231,7 @@ impl Notifier {
         self.outbound.post(HookPost { address: endpoint.0.clone(), headers, body }).await
     }
 
-    fn settle(
-        &self,
-        endpoint: &Endpoint,
-        batch: Vec<(SubscriptionKey, Item)>,
-        outcome: Result<u16, String>,
-        now: Millis,
-    ) {
-        let success = outcome == Ok(200);
+    fn settle(&self, endpoint: &Endpoint, batch: Batch, success: bool, now: Millis) {
         let mut give_up = false;
         {
             let mut state = self.lock();

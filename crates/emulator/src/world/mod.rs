@@ -12,6 +12,8 @@ mod file;
 pub(crate) mod options;
 pub(crate) mod subscription;
 pub(crate) mod tenant;
+#[cfg(test)]
+mod tests;
 pub(crate) mod timeline;
 pub(crate) mod truth;
 pub(crate) mod volume;
@@ -206,6 +208,15 @@ impl World {
             });
             state.principals.insert(client, principal);
         })
+    }
+
+    /// Makes a tenant's webhooks vanish without a word, as the service has been seen to do (D13).
+    pub fn lose_webhooks(&self, tenant: TenantId) {
+        for (key, subscription) in self.subscriptions().iter_mut() {
+            if key.tenant == tenant {
+                subscription.webhook = None;
+            }
+        }
     }
 
     /// Puts a fault plan into force; its counts begin at zero.

@@ -2,6 +2,8 @@
 //!
 //! Never loses one to rounding: the shares of a total add up to the total.
 
+use protocol::ids::ContentType;
+
 use super::feed::Feed;
 use super::options::WorldOptions;
 use super::tenant::Tenant;
@@ -52,22 +54,29 @@ pub(crate) fn fill(tenant: &mut Tenant, history: u64, live_per_minute: f64, sour
     let sum: f64 = weights.iter().sum();
     for ((feed, share), weight) in tenant.feeds.iter_mut().zip(shares).zip(weights) {
         feed.history = share;
-        feed.live = if sum > 0.0 { live_per_minute / 60_000.0 * weight / sum } else { 0.0 };
+        feed.live = if sum > 0.0 && is_endless(source, feed) { live_per_minute / 60_000.0 * weight / sum } else { 0.0 };
+    }
+}
+
+/// Whether the source has any number of records for a feed.
+fn is_endless(source: &Source, feed: &Feed) -> bool {
+    match source {
+        Source::Generated => true,
+        Source::Replayed(corpus) => corpus.repeatable(&feed.kind),
     }
 }
 
 fn natural_total(source: &Source) -> Option<u64> {
-    protocol::ids::ContentType::KNOWN.iter().map(|kind| source.natural_count(kind)).sum()
+    ContentType::KNOWN.iter().map(|kind| source.natural_count(kind)).sum()
 }
 
+/// By seats as soon as somebody says how many seats a tenant has, else by place and skew.
 #[expect(clippy::cast_precision_loss, reason = "places of tenants are small")]
 fn tenant_weights(tenants: &[Tenant], options: &WorldOptions) -> Vec<f64> {
-    let by_place = |place: usize| ((place + 1) as f64).powf(-options.skew);
-    let weigh = |(place, tenant): (usize, &Tenant)| match options.specs.get(place).and_then(|spec| spec.seats) {
-        Some(_) => f64::from(tenant.profile.seats.max(1)),
-        None => by_place(place),
-    };
-    tenants.iter().enumerate().map(weigh).collect()
+    if options.specs.iter().any(|spec| spec.seats.is_some()) {
+        return tenants.iter().map(|tenant| f64::from(tenant.profile.seats.max(1))).collect();
+    }
+    (0..tenants.len()).map(|place| ((place + 1) as f64).powf(-options.skew)).collect()
 }
 
 /// Shares of `total` by weight, by largest remainder; while it lasts, every positive weight gets at least one.
@@ -98,15 +107,16 @@ fn split(total: u64, weights: &[f64]) -> Vec<u64> {
     shares
 }
 
-/// Puts the huge blob into the first tenant's `Audit.General`, in the middle of the last day of the history.
+/// Puts the huge blob into the first tenant's `Audit.General`, or another feed if nothing can fill that one, in the middle
+/// of the last day of the history.
 fn place_huge(tenants: &mut [Tenant], options: &WorldOptions, source: &Source, timeline: &Timeline) {
     let Some(bytes) = options.huge_blob else { return };
     let Some(tenant) = tenants.first_mut() else { return };
     let span = timeline.start() - timeline.begin();
     let created = if span > 1 { timeline.start() - (span / 2).min(12 * 3_600_000) } else { timeline.start() + 60_000 };
-    let Some(place) = tenant.feeds.iter().position(|feed| feed.kind == protocol::ids::ContentType::General) else {
-        return;
-    };
+    let fitting = |feed: &Feed| is_endless(source, feed);
+    let general = tenant.feeds.iter().position(|feed| feed.kind == ContentType::General && fitting(feed));
+    let Some(place) = general.or_else(|| tenant.feeds.iter().position(fitting)) else { return };
     let mean = mean_size(tenant, place, source, created);
     if let Some(feed) = tenant.feeds.get_mut(place) {
         // A percent more, because the mean is taken of a sample.

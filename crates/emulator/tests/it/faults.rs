@@ -217,4 +217,7 @@ async fn the_login_service_suffers_too() {
     assert!(first.text().contains("AADSTS90033"), "{}", first.text());
     let second = ask().await.expect_ok().json();
     assert!(second["access_token"].is_string());
+    let tokens: Vec<_> = emulator.requests().into_iter().filter(|count| count.operation == "token").collect();
+    assert!(tokens.iter().all(|count| count.tenant == Some(client.tenant) && count.count == 1));
+    assert_eq!(tokens.len(), 2, "{tokens:?}");
 }

@@ -237,6 +237,20 @@ async fn an_expired_webhook_is_silent_and_content_goes_on() {
 }
 
 #[tokio::test]
+async fn a_webhook_can_vanish_while_its_subscription_stays() {
+    let (emulator, client, endpoint) = ready();
+    start_with(&client, &hook()).await.expect_ok();
+    endpoint.taken();
+    let path = format!("tenants/{}", client.tenant);
+    control(&emulator, "PATCH", &path, r#"{"lose_webhooks":true}"#).await.expect_ok();
+    let list = client.get(&format!("{}/subscriptions/list", client.root())).await.expect_ok().json();
+    assert_eq!((&list[0]["webhook"], &list[0]["contentType"]), (&Value::Null, &json!(KIND)));
+    emulator.world().clock().advance(minutes(60));
+    assert_eq!(emulator.notifier().deliver_due().await, 0);
+    start_with(&client, &hook()).await.expect_ok();
+}
+
+#[tokio::test]
 async fn attempts_can_be_listed_with_their_outcome() {
     let (emulator, client, endpoint) = ready();
     let list = |client: &Client, until: chrono::DateTime<chrono::Utc>| {
