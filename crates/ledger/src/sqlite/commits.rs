@@ -15,14 +15,20 @@ const SEGMENT: &str = "date, number, part, rows, bytes, second_min, second_max, 
 pub(super) fn commit(connection: &Connection, commit: &Commit) -> Done<()> {
     let tenant = take_number(connection, commit.tenant, commit.number, commit.at)?;
     for content in &commit.contents {
-        let (feed, _) = contents::settle(connection, commit.tenant, tenant, content.row)?;
+        let ended = contents::end(connection, commit.tenant, tenant, content.row)?;
         sql(connection, "UPDATE content SET state = 1 WHERE content = ?1")?.execute([content.row])?;
         sql(
             connection,
-            "UPDATE feed SET archived = archived + 1, records = records + ?2, duplicates = duplicates + ?3,
-             variants = variants + ?4 WHERE feed = ?1",
+            "UPDATE feed SET pending = pending - 1, failing = failing - ?2, archived = archived + 1,
+             records = records + ?3, duplicates = duplicates + ?4, variants = variants + ?5 WHERE feed = ?1",
         )?
-        .execute(params![feed, count(content.records), count(content.duplicates), count(content.variants)])?;
+        .execute(params![
+            ended.feed,
+            ended.failing,
+            count(content.records),
+            count(content.duplicates),
+            count(content.variants)
+        ])?;
     }
     for (row, loss) in &commit.lost {
         contents::lost(connection, commit.tenant, *row, loss, commit.at)?;

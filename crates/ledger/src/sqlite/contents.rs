@@ -37,44 +37,43 @@ pub(super) fn listed(connection: &Connection, id: TenantId, contents: &[Listed],
 /// Whether the content was new.
 fn list(connection: &Connection, tenant: i64, feed: i64, content: &Listed, now: Timestamp) -> Done<bool> {
     let key = content_key(content.content_id.as_str());
-    let row = sql(
-        connection,
-        "INSERT INTO content (feed, key, id, state, created, expires) VALUES (?1, ?2, ?3, 0, ?4, ?5)
-         ON CONFLICT (feed, key) DO NOTHING RETURNING content",
-    )?
-    .query_row(params![feed, key, content.content_id.as_str(), ms(content.created), ms(content.expires)], |row| {
-        row.get::<_, i64>(0)
-    })
-    .optional()?;
-    match row {
-        Some(row) => await_attempt(connection, tenant, feed, row, content, now).map(|()| true),
-        None => revive(connection, tenant, feed, &key, content, now).map(|()| false),
+    // Nearly all that is listed is known, as every listing begins at its tile's start: that costs this and no more.
+    let found = sql(connection, "SELECT content, state FROM content WHERE feed = ?1 AND key = ?2")?
+        .query_row(params![feed, key], |row| Ok((row.get::<_, i64>(0)?, known(row, 1, &CONTENT_STATES)?)))
+        .optional()?;
+    match found {
+        Some((_, ContentState::Archived)) => Ok(false),
+        Some((row, ContentState::Listed)) => correct_url(connection, row, content, now).map(|()| false),
+        Some((row, ContentState::Lost)) => revive(connection, tenant, feed, row, content, now).map(|()| false),
+        None => {
+            let row = sql(
+                connection,
+                "INSERT INTO content (feed, key, id, state, created, expires) VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+            )?
+            .insert(params![
+                feed,
+                key,
+                content.content_id.as_str(),
+                ms(content.created),
+                ms(content.expires)
+            ])?;
+            await_attempt(connection, tenant, feed, row, content, now).map(|()| true)
+        }
     }
 }
 
 /// Lets a lost content wait again when there is reason for hope.
-fn revive(
-    connection: &Connection,
-    tenant: i64,
-    feed: i64,
-    key: &[u8; 16],
-    content: &Listed,
-    now: Timestamp,
-) -> Done<()> {
+fn revive(connection: &Connection, tenant: i64, feed: i64, row: i64, content: &Listed, now: Timestamp) -> Done<()> {
     let lost = sql(
         connection,
-        "SELECT content, kind, uri FROM content CROSS JOIN loss USING (content)
-         WHERE feed = ?1 AND key = ?2 AND expires > ?3",
+        "SELECT kind, uri FROM loss CROSS JOIN content USING (content) WHERE content = ?1 AND expires > ?2",
     )?
-    .query_row(params![feed, key, ms(now)], |row| {
-        let kind = known(row, 1, &LossKind::ALL)?;
-        let uri = row.get_ref(2)?.as_str()?;
-        Ok((row.get::<_, i64>(0)?, kind, uri.is_empty(), uri != content.content_uri.as_str()))
+    .query_row(params![row, ms(now)], |row| {
+        let uri = row.get_ref(1)?.as_str()?;
+        Ok((known(row, 0, &LossKind::ALL)?, uri.is_empty(), uri != content.content_uri.as_str()))
     })
     .optional()?;
-    let Some((row, kind, without_url, other_url)) = lost else {
-        return correct_url(connection, feed, key, content, now);
-    };
+    let Some((kind, without_url, other_url)) = lost else { return Ok(()) };
     let hope = match kind {
         LossKind::Missing => true,
         LossKind::RefusedUrl => other_url,
@@ -91,13 +90,13 @@ fn revive(
 }
 
 /// A content that waits after a failure takes the latest URL, if that is another one, and is tried at once.
-fn correct_url(connection: &Connection, feed: i64, key: &[u8; 16], content: &Listed, now: Timestamp) -> Done<()> {
+fn correct_url(connection: &Connection, row: i64, content: &Listed, now: Timestamp) -> Done<()> {
     sql(
         connection,
-        "UPDATE pending SET uri = ?3, next_attempt_at = min(next_attempt_at, ?4)
-         WHERE content = (SELECT content FROM content WHERE feed = ?1 AND key = ?2) AND attempts > 0 AND uri <> ?3",
+        "UPDATE pending SET uri = ?2, next_attempt_at = min(next_attempt_at, ?3)
+         WHERE content = ?1 AND attempts > 0 AND uri <> ?2",
     )?
-    .execute(params![feed, key, content.content_uri.as_str(), ms(now)])?;
+    .execute(params![row, content.content_uri.as_str(), ms(now)])?;
     Ok(())
 }
 
@@ -190,8 +189,10 @@ pub(super) fn failed(
 
 pub(super) fn lost(connection: &Connection, id: TenantId, row: i64, loss: &Loss, now: Timestamp) -> Done<()> {
     let tenant = tenant_number(connection, id)?;
-    let (feed, uri) = settle(connection, id, tenant, row)?;
+    let Ended { feed, uri, failing } = end(connection, id, tenant, row)?;
     sql(connection, "UPDATE content SET state = 2 WHERE content = ?1")?.execute([row])?;
+    sql(connection, "UPDATE feed SET pending = pending - 1, failing = failing - ?2 WHERE feed = ?1")?
+        .execute(params![feed, failing])?;
     add_loss(connection, tenant, row, loss, &uri, now)?;
     count_loss(connection, feed, loss.kind, 1)
 }
@@ -202,16 +203,23 @@ fn add_loss(connection: &Connection, tenant: i64, row: i64, loss: &Loss, uri: &s
     Ok(())
 }
 
-/// Ends the waiting of a content, however it ends; returns its feed and URL.
-pub(super) fn settle(connection: &Connection, id: TenantId, tenant: i64, row: i64) -> Done<(i64, String)> {
-    let (feed, uri, attempts) =
-        sql(connection, "DELETE FROM pending WHERE content = ?1 AND tenant = ?2 RETURNING feed, uri, attempts")?
-            .query_row(params![row, tenant], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?)))
-            .optional()?
-            .ok_or(LedgerError::NotListed { tenant: id, row })?;
-    sql(connection, "UPDATE feed SET pending = pending - 1, failing = failing - ?2 WHERE feed = ?1")?
-        .execute(params![feed, i64::from(attempts > 0)])?;
-    Ok((feed, uri))
+/// A content that waits no more. Its feed's sums are still to be corrected: one pending less, and `failing` less.
+pub(super) struct Ended {
+    pub(super) feed: i64,
+    pub(super) uri: String,
+    /// 1 if its last attempt had failed, else 0.
+    pub(super) failing: i64,
+}
+
+/// Ends the waiting of a content, however it ends.
+pub(super) fn end(connection: &Connection, id: TenantId, tenant: i64, row: i64) -> Done<Ended> {
+    let ended =
+        sql(connection, "DELETE FROM pending WHERE content = ?1 AND tenant = ?2 RETURNING feed, uri, attempts > 0")?
+            .query_row(params![row, tenant], |row| {
+                Ok(Ended { feed: row.get(0)?, uri: row.get(1)?, failing: row.get(2)? })
+            })
+            .optional()?;
+    Ok(ended.ok_or(LedgerError::NotListed { tenant: id, row })?)
 }
 
 fn count_loss(connection: &Connection, feed: i64, kind: LossKind, by: i64) -> Done<()> {
