@@ -111,7 +111,7 @@ pub enum Reason {
     Again,
 }
 
-/// One listing that is to be made: all pages of `window`, then [`after_listing`].
+/// One listing that is to be made: all pages of `window`, then [`Schedule::after_listing`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListingTask {
     /// As the ledger has it, or new.
