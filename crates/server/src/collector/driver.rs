@@ -134,6 +134,9 @@ impl Driver<'_> {
                 self.begin_what_can_be().await?;
             }
             if self.work.tasks.is_empty() && self.next_timer().is_none() {
+                if self.mode.ends() && !self.memory.is_held() && self.plan_again().await? {
+                    continue;
+                }
                 return Ok(if self.work.resubscribe { End::Resubscribe } else { End::Idle });
             }
             match self.next_event().await {
@@ -213,6 +216,16 @@ impl Driver<'_> {
             self.work.listings.insert(content_type, tasks.into());
         }
         Ok(())
+    }
+
+    /// A run that ends by itself does so when a fresh look finds nothing more; says whether it found something.
+    async fn plan_again(&mut self) -> Result<bool, LedgerError> {
+        self.plan().await?;
+        self.read_pending().await?;
+        let listings = self.work.listings.iter().any(|(content_type, listings)| {
+            !listings.is_empty() && !self.memory.is_type_held(content_type)
+        });
+        Ok(listings || !self.work.contents.is_empty())
     }
 
     fn begin_listings(&mut self) {
@@ -338,7 +351,12 @@ impl Driver<'_> {
                 self.list_later(content_type, task, std::time::Duration::ZERO, failures);
                 Ok(())
             }
-            RequestStep::Hold(hold) => self.hold(hold, Some(&content_type), &message).await,
+            RequestStep::Hold(hold) => {
+                if let Hold::Throttled { .. } | Hold::FreshToken = hold {
+                    self.work.listings.entry(content_type.clone()).or_default().push_front(task);
+                }
+                self.hold(hold, Some(&content_type), &message).await
+            }
         }
     }
 
@@ -508,7 +526,6 @@ impl Driver<'_> {
                 if self.mode.ends() && (engine::retry::ends_run(ProblemKind::Throttled, failures) || wait > longest) {
                     self.memory.hold(ProblemKind::Throttled, Instant::now() + wait);
                 }
-                self.work.plan_at = Instant::now();
                 Ok(())
             }
             Hold::FreshToken => {

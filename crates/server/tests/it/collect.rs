@@ -1,15 +1,109 @@
-//! `collect --once`: everything that was published is archived, once.
+//! `collect --once`: everything that was published is archived, once, whatever goes wrong on the way.
 
-use emulator::FaultPlan;
+use std::time::Duration;
+
+use emulator::{FaultPlan, WorldOptions};
+use engine::tile::Grid;
 use server::collector::Ended;
 
 use crate::rig::{Rig, small_world};
 
 #[tokio::test(start_paused = true)]
 async fn everything_published_is_archived_once() {
-    let rig = Rig::new(small_world(1, 3, 400), FaultPlan::default()).await;
+    let mut rig = Rig::new(small_world(1, 2, 400), FaultPlan::default()).await;
+    rig.settings.collect.tile = Grid::HOUR;
     let report = rig.collect_once().await;
     assert_eq!(report.ended, Ended::CaughtUp);
     assert!(report.is_complete(), "{report:#?}");
     rig.check_all_there().await;
+    let total = report.total();
+    let truth = rig.emulator.world().truth();
+    // A window's border can cut a blob in two, each with an id of its own.
+    assert!(total.archived >= truth.contents);
+    assert_eq!(total.records - total.duplicates, truth.records);
+    assert_eq!(total.variants, truth.variants);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_in_ten_failing_costs_nothing_but_time() {
+    for seed in 1..=6 {
+        let rig = Rig::new(small_world(seed, 2, 300), FaultPlan::preset("ten-percent", seed).unwrap()).await;
+        let report = rig.collect_once().await;
+        assert!(report.is_complete(), "seed {seed}: {report:#?}");
+        assert!(report.total().failed_attempts > 0, "seed {seed}: the faults did not strike");
+        rig.check_all_there().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_run_lists_again_and_fetches_nothing_it_has() {
+    let rig = Rig::new(small_world(1, 1, 200), FaultPlan::default()).await;
+    rig.collect_once().await;
+    let before = rig.archived().await;
+    rig.emulator.clear_requests();
+    let report = rig.collect_once().await;
+    assert!(report.is_complete(), "{report:#?}");
+    assert_eq!((report.total().listed, report.total().archived), (0, 0));
+    assert!(report.total().listings > 0);
+    assert_eq!(rig.requests("retrieve"), 0);
+    assert_eq!(rig.requests("start"), 0);
+    assert_eq!(rig.archived().await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_comes_late_is_found_by_a_later_run() {
+    let mut world = small_world(5, 2, 300);
+    world.lateness.share = 0.3;
+    let rig = Rig::new(world, FaultPlan::default()).await;
+    rig.collect_once().await;
+    let first = rig.archived().await;
+    tokio::time::sleep(Duration::from_secs(8 * 3600)).await;
+    let report = rig.collect_once().await;
+    assert!(report.is_complete(), "{report:#?}");
+    assert_ne!(rig.archived().await, first, "nothing came late, so nothing is proven");
+    rig.check_all_there().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_pages_are_followed_to_the_last() {
+    let mut world = small_world(2, 1, 400);
+    world.limits.page_size = 2;
+    let rig = Rig::new(world, FaultPlan::default()).await;
+    let report = rig.collect_once().await;
+    assert!(report.is_complete(), "{report:#?}");
+    rig.check_all_there().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn blobs_that_never_work_are_reported_and_hold_nothing_up() {
+    for form in ["server_error", "not_found", "truncated", "reset"] {
+        let plan = format!(
+            "[[rule]]\nname = \"poison\"\neffect = \"poison\"\nform = \"{form}\"\nprobability = 0.05\n"
+        );
+        let plan = FaultPlan::parse(&plan).unwrap_or_else(|error| panic!("{form}: {error}"));
+        let rig = Rig::new(small_world(3, 1, 600), plan).await;
+        let poisoned = rig.emulator.world().truth().poison_contents;
+        assert!(poisoned > 0, "{form}");
+        let began = tokio::time::Instant::now();
+        let report = rig.collect_once().await;
+        assert_eq!(report.ended, Ended::CaughtUp, "{form}");
+        assert!(!report.is_complete(), "{form}");
+        assert_eq!(report.tenants[0].unfinished + report.total().lost, poisoned, "{form}: {report:#?}");
+        assert!(began.elapsed() < Duration::from_secs(15 * 60), "{form}: {:?}", began.elapsed());
+        rig.check_readable_there().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_blob_spans_commits_and_arrives_whole() {
+    let world = WorldOptions { huge_blob: Some(3 << 20), ..small_world(4, 1, 50) };
+    let mut rig = Rig::new(world, FaultPlan::default()).await;
+    rig.settings.limits.commit_bytes = 256 << 10;
+    let report = rig.collect_once().await;
+    assert!(report.is_complete(), "{report:#?}");
+    assert!(report.total().commits >= 8, "{}", report.total().commits);
+    rig.check_all_there().await;
+    let coverage = rig.coverage().await;
+    let records: u64 = coverage.iter().map(|row| row.records - row.duplicates).sum();
+    assert_eq!(records, rig.emulator.world().truth().records);
 }
