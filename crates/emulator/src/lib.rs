@@ -4,7 +4,7 @@ mod activity;
 pub mod app;
 pub mod clock;
 mod control;
-pub mod emulator;
+mod emulator;
 pub mod entra;
 pub mod faults;
 pub mod records;
