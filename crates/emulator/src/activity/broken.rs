@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::future::ready;
 use futures_util::{StreamExt as _, stream};
 use http::Response;
 use http::header::CONTENT_LENGTH;
@@ -76,7 +77,7 @@ pub(super) async fn damage(effect: &Effect, mut response: Response<Body>) -> Res
             *response.body_mut() = failing(Vec::new());
             response
         }
-        Effect::Truncate(share) => truncate(response, *share).await,
+        Effect::Truncate { share, clean } => truncate(response, *share, *clean),
         Effect::Slow(bytes_per_second) => slow(response, *bytes_per_second),
         Effect::ByteOrderMark if response.status().is_success() && is_plain(&response) => prepend_mark(response),
         Effect::NullUri if response.status().is_success() => null_uri(response).await,
@@ -85,26 +86,27 @@ pub(super) async fn damage(effect: &Effect, mut response: Response<Body>) -> Res
     }
 }
 
-/// Lets `bytes` through and then ends the connection.
-pub(super) fn cut_after(response: Response<Body>, bytes: usize) -> Response<Body> {
+/// Lets `bytes` through; then the connection ends, or with `clean`, the body as if that were all of it.
+pub(super) fn cut_after(response: Response<Body>, bytes: usize, clean: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    let mut left = bytes;
     parts.headers.remove(CONTENT_LENGTH);
-    let stream = body.into_data_stream().map(move |chunk| match chunk {
-        Ok(_) if left == 0 => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
-        Ok(chunk) => {
-            let kept = chunk.slice(..chunk.len().min(left));
-            left -= kept.len();
-            Ok(kept)
-        }
-        Err(error) => Err(io::Error::other(error)),
+    let kept = body.into_data_stream().scan(bytes, |left, chunk| {
+        ready(match chunk {
+            Ok(_) if *left == 0 => None,
+            Ok(chunk) => {
+                let kept = chunk.slice(..chunk.len().min(*left));
+                *left -= kept.len();
+                Some(Ok(kept))
+            }
+            Err(error) => Some(Err(io::Error::other(error))),
+        })
     });
-    let end = stream::once(async { Err(io::Error::from(io::ErrorKind::ConnectionReset)) });
-    Response::from_parts(parts, Body::from_stream(stream.chain(end)))
+    let end = (!clean).then(|| Err(io::Error::from(io::ErrorKind::ConnectionReset)));
+    Response::from_parts(parts, Body::from_stream(kept.chain(stream::iter(end))))
 }
 
 /// Ends a body early: after a share of it when its length is known, after its first chunks when it is streamed.
-async fn truncate(response: Response<Body>, share: f64) -> Response<Body> {
+fn truncate(response: Response<Body>, share: f64, clean: bool) -> Response<Body> {
     let length = hyper::body::Body::size_hint(response.body()).exact();
     #[expect(
         clippy::cast_precision_loss,
@@ -116,7 +118,7 @@ async fn truncate(response: Response<Body>, share: f64) -> Response<Body> {
         Some(length) => (length as f64 * share) as usize,
         None => 300_000,
     };
-    cut_after(response, bytes)
+    cut_after(response, bytes, clean)
 }
 
 fn failing(start: Vec<u8>) -> Body {

@@ -25,12 +25,11 @@ impl ActivityApi {
     pub(super) fn retrieve(self: &Arc<Self>, caller: &Caller, asked: &Asked) -> Result<Response<Body>, Refusal> {
         let id = &asked.target.content_id;
         let unknown = || Refusal::new(404, "AF20050", format!("The specified content ({id}) does not exist."));
+        let invalid = || Refusal::new(400, "AF20052", format!("Blob key {id} in the url is invalid."));
         let (kind, whole, part) = match self.world.find_content(&caller.tenant, id, caller.now) {
             Found::Content { kind, whole, part } => (kind, whole, part),
             Found::Unknown => return Err(unknown()),
-            Found::Malformed => {
-                return Err(Refusal::new(400, "AF20052", format!("Blob key {id} in the url is invalid.")));
-            }
+            Found::Malformed => return Err(invalid()),
         };
         if !self.may_see(caller, &kind, whole.created())? {
             return Err(unknown());
@@ -44,6 +43,7 @@ impl ActivityApi {
         match self.world.poison(&caller.tenant, &kind, &whole_id) {
             Some(PoisonForm::ServerError) => return Err(Refusal::internal()),
             Some(PoisonForm::NotFound) => return Err(unknown()),
+            Some(PoisonForm::InvalidId) => return Err(invalid()),
             Some(PoisonForm::Reset) => {
                 let mut response = Refusal::bare(502, RefusalBody::Empty).into_response();
                 response.extensions_mut().insert(Cut::Reset);
@@ -51,7 +51,7 @@ impl ActivityApi {
             }
             Some(PoisonForm::Truncated) => {
                 let response = self.blob(caller, &kind, part, is_whole, &asked.parts.headers);
-                return Ok(super::broken::cut_after(response, 40_000));
+                return Ok(super::broken::cut_after(response, 400, false));
             }
             None => {}
         }

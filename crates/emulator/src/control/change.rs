@@ -16,6 +16,7 @@ use crate::emulator::Emulator;
 use crate::faults::FaultPlan;
 use crate::units::parse_duration;
 use crate::world::TenantSpec;
+use crate::world::options::MAX_LIVE_RATE;
 
 #[expect(clippy::result_large_err, reason = "the error is the answer, and it is made once a request")]
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response<Body>> {
@@ -136,8 +137,8 @@ pub(super) async fn add_tenant(State(emulator): State<Emulator>, body: Bytes) ->
         content_types: new.content_types,
         ..TenantSpec::default()
     };
-    if new.history_records > 1_000_000_000 || !(0.0..=1e7).contains(&new.live_rate) {
-        return refused(StatusCode::BAD_REQUEST, "history_records may be up to 1000000000, live_rate up to 10000000");
+    if new.history_records > 1_000_000_000 || !(0.0..=MAX_LIVE_RATE).contains(&new.live_rate) {
+        return refused(StatusCode::BAD_REQUEST, "history_records may be up to 1000000000, live_rate up to 100000");
     }
     match emulator.world().add_tenant(&spec, new.history_records, new.live_rate) {
         Ok(id) => match emulator.world().tenant(id) {

@@ -58,6 +58,7 @@ struct RuleFile {
     retry_after: Option<String>,
     single_quotes: Option<bool>,
     share: Option<f64>,
+    clean: Option<bool>,
     bytes_per_second: Option<u32>,
     by: Option<String>,
     form: Option<String>,
@@ -127,7 +128,7 @@ impl RuleFile {
             "close" => Effect::Close,
             "lost_answer" => Effect::LostAnswer,
             "truncate" => match self.share.unwrap_or(0.5) {
-                share if (0.0..1.0).contains(&share) => Effect::Truncate(share),
+                share if (0.0..1.0).contains(&share) => Effect::Truncate { share, clean: self.clean.unwrap_or(false) },
                 share => return Err(format!("has share {share}, which is not between 0 and 1")),
             },
             "slow" => match self.bytes_per_second {
@@ -177,11 +178,12 @@ const ERROR_BODIES: [(&str, ErrorBody); 3] =
 const REFUSED_BODIES: [(&str, RefusedBody); 3] =
     [("empty", RefusedBody::Empty), ("message", RefusedBody::Message), ("envelope", RefusedBody::Envelope)];
 
-const POISON_FORMS: [(&str, PoisonForm); 4] = [
+const POISON_FORMS: [(&str, PoisonForm); 5] = [
     ("server_error", PoisonForm::ServerError),
     ("not_found", PoisonForm::NotFound),
     ("truncated", PoisonForm::Truncated),
     ("reset", PoisonForm::Reset),
+    ("invalid_id", PoisonForm::InvalidId),
 ];
 
 /// The named choice, or the first when none is named.

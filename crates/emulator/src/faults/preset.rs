@@ -38,9 +38,16 @@ effect = "reset"
 [[rule]]
 name = "body cut short"
 operations = ["content", "retrieve"]
-probability = 0.015
+probability = 0.013
 effect = "truncate"
 share = 0.6
+[[rule]]
+name = "body that seems to be all"
+operations = ["content", "retrieve"]
+probability = 0.003
+effect = "truncate"
+share = 0.7
+clean = true
 [[rule]]
 name = "429 with Retry-After"
 operations = ["list", "content", "retrieve"]
@@ -58,7 +65,7 @@ name = "slow body"
 operations = ["retrieve"]
 probability = 0.005
 effect = "slow"
-bytes_per_second = 60000
+bytes_per_second = 400000
 [[rule]]
 name = "401 with nothing"
 operations = ["content", "retrieve"]

@@ -97,6 +97,8 @@ pub enum PoisonForm {
     Truncated,
     /// The connection is always reset.
     Reset,
+    /// AF20052, though the id is as it was listed (D10).
+    InvalidId,
 }
 
 /// What goes wrong.
@@ -126,8 +128,13 @@ pub enum Effect {
     Close,
     /// The request is carried out, and the connection reset before the answer.
     LostAnswer,
-    /// The body ends after this share of it, and the connection with it.
-    Truncate(f64),
+    /// The body ends early.
+    Truncate {
+        /// After this share of it.
+        share: f64,
+        /// True: as if that were all. False: the connection breaks there.
+        clean: bool,
+    },
     /// The body comes at this many bytes per second.
     Slow(u32),
     /// The answer comes after this wait.

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::world::content::Content;
 use crate::world::feed::span;
-use crate::world::subscription::{SubscriptionKey, Webhook, WebhookStatus};
+use crate::world::subscription::{Subscription, SubscriptionKey, Webhook, WebhookStatus};
 use crate::world::timeline::Millis;
 use crate::world::{World, format_time, time};
 
@@ -107,6 +107,8 @@ struct Health {
     next: Millis,
 }
 
+/// How far ahead a subscription's feed is planned, in milliseconds, to know when to look at it again.
+const LOOK_AHEAD: Millis = 10 * 60_000;
 /// Endpoints posted to side by side, so that a dead one delays few others.
 const ENDPOINTS_AT_ONCE: usize = 32;
 /// Notifications waiting for one subscription; older ones are dropped, as there is no dead letter queue.
@@ -168,34 +170,49 @@ impl Notifier {
     /// Puts contents that became available since the last round into the queue.
     fn collect_due(&self) {
         let now = self.world.now_millis();
-        let lateness = span(self.world.options().lateness.max.max(self.world.options().lateness.ordinary));
         let mut due = Vec::new();
         for (key, subscription) in self.world.subscriptions().iter_mut() {
             let Some(webhook) = &subscription.webhook else { continue };
-            if !subscription.enabled() || subscription.notified_until >= now {
+            // A clock that was set back makes everything look again.
+            let quiet = (subscription.notified_until..subscription.quiet_until).contains(&now);
+            if !subscription.enabled() || quiet {
                 continue;
             }
-            let since = std::mem::replace(&mut subscription.notified_until, now);
+            let since = std::mem::replace(&mut subscription.notified_until, now).min(now);
             // What becomes available while a webhook is disabled or expired is not told of later.
             if webhook.status(now) == WebhookStatus::Enabled {
                 due.push((key.clone(), subscription.clone(), since));
             }
         }
         for (key, subscription, since) in due {
-            let Some(tenant) = self.world.tenant(key.tenant) else { continue };
-            let Some(feed) = tenant.feed(&key.kind) else { continue };
-            let fresh = |content: &Content| content.available > since && subscription.covers(content.created());
-            let listed = self.world.list(&tenant, feed, (since - lateness - 1, now + 1), now, fresh);
-            let mut state = self.lock();
-            let queue = state.pending.entry(key.clone()).or_default();
-            for content in listed {
-                let content_id = self.world.content_id(&tenant, &key.kind, &content);
-                let text = notification(&key, &subscription.origin, &subscription.spelling, &content, &content_id);
-                queue.push_back(Item { content, content_id, text });
-            }
-            while queue.len() > PENDING_MAX {
-                queue.pop_front();
-            }
+            self.collect(key, &subscription, since, now);
+        }
+    }
+
+    fn collect(&self, key: SubscriptionKey, subscription: &Subscription, since: Millis, now: Millis) {
+        let Some(tenant) = self.world.tenant(key.tenant) else { return };
+        let Some(feed) = tenant.feed(&key.kind) else { return };
+        let lateness = &self.world.options().lateness;
+        let reach = span(lateness.max.max(lateness.ordinary));
+        let fresh = |content: &Content| content.available > since && subscription.covers(content.created());
+        let listed = self.world.list(&tenant, feed, (since - reach - 1, now + 1), now, fresh);
+        // The plan knows what comes, so the next look need not be before it.
+        let look_again = self.world.next_available(feed, now, now + LOOK_AHEAD).unwrap_or(now + LOOK_AHEAD);
+        if let Some(subscription) = self.world.subscriptions().find_mut(&key) {
+            subscription.quiet_until = look_again;
+        }
+        if listed.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        let queue = state.pending.entry(key.clone()).or_default();
+        for content in listed {
+            let content_id = self.world.content_id(&tenant, &key.kind, &content);
+            let text = notification(&key, &subscription.origin, &subscription.spelling, &content, &content_id);
+            queue.push_back(Item { content, content_id, text });
+        }
+        while queue.len() > PENDING_MAX {
+            queue.pop_front();
         }
     }
 

@@ -58,7 +58,7 @@ impl Directory for World {
             Effect::Throttle { retry_after, .. } => EntraFailure::Throttled { retry_after },
             Effect::ServerError { status, .. } => EntraFailure::Status(status),
             Effect::Unauthorized(_) => EntraFailure::Status(401),
-            Effect::Truncate(_) => EntraFailure::TruncatedJson,
+            Effect::Truncate { .. } => EntraFailure::TruncatedJson,
             Effect::Reset | Effect::Close | Effect::LostAnswer => EntraFailure::Reset,
             Effect::Delay(by) => return Some(EntraFault { delay: Some(by), ..EntraFault::default() }),
             _ => return None,

@@ -295,10 +295,22 @@ impl World {
         listed
     }
 
+    /// When the next content of a feed becomes available after `now`, if that is by `until`.
+    pub(crate) fn next_available(&self, feed: &Feed, now: Millis, until: Millis) -> Option<Millis> {
+        let lateness = &self.options.lateness;
+        let reach = feed::span(lateness.max.max(lateness.ordinary));
+        let slots = feed.slot_of(&self.timeline, now - reach)..=feed.slot_of(&self.timeline, until);
+        let contents = slots.flat_map(|slot| self.slot_contents(feed, slot));
+        contents.map(|content| content.available).filter(|available| (now + 1..=until).contains(available)).min()
+    }
+
     /// What an id leads to at `now`, whoever asks.
     pub(crate) fn find_content(&self, tenant: &Tenant, id: &str, now: Millis) -> Found {
         let Some((kind, span)) = parse_content_id(id, tenant.region) else { return Found::Malformed };
         let Some(feed) = tenant.feed(&kind) else { return Found::Malformed };
+        if span.last.at > now {
+            return Found::Unknown;
+        }
         let slot = feed.slot_of(&self.timeline, span.last.at);
         let mut contents = self.slot_contents(feed, slot).into_iter();
         let Some((whole, part)) = contents.find_map(|whole| whole.part(span).map(|part| (whole, part))) else {

@@ -299,8 +299,8 @@ impl WorldOptions {
         if !(0.0..=3.0).contains(&self.skew) {
             return out("skew", "between 0.0 and 3.0", self.skew.to_string());
         }
-        if !(0.0..=1e7).contains(&self.live_rate) {
-            return out("live_rate", "between 0 and 10000000 records per minute", self.live_rate.to_string());
+        if !(0.0..=MAX_LIVE_RATE).contains(&self.live_rate) {
+            return out("live_rate", "between 0 and 100000 records per minute", self.live_rate.to_string());
         }
         if self.records_total.is_some_and(|total| total > MAX_RECORDS) {
             return out("records_total", "at most 1000000000", format!("{:?}", self.records_total));
@@ -329,4 +329,6 @@ impl WorldOptions {
 }
 
 const MAX_TENANTS: usize = 100_000;
+/// Records per minute. A slot of an hour is planned as a whole, so this bounds the work of answering any request.
+pub(crate) const MAX_LIVE_RATE: f64 = 100_000.0;
 const MAX_RECORDS: u64 = 1_000_000_000;

@@ -79,6 +79,8 @@ pub(crate) struct Subscription {
     pub(crate) phantom: bool,
     /// Contents available up to here have been notified.
     pub(crate) notified_until: Millis,
+    /// Nothing becomes available before this.
+    pub(crate) quiet_until: Millis,
 }
 
 impl Subscription {
@@ -175,6 +177,7 @@ impl Subscriptions {
         subscription.spans.push((from, None));
         subscription.webhook = webhook;
         subscription.notified_until = now;
+        subscription.quiet_until = now;
     }
 
     /// Ends a subscription; `false` when there was none enabled.

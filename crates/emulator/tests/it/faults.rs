@@ -75,6 +75,9 @@ async fn connections_break_before_and_in_the_middle_of_answers() {
     client.emulator.world().set_faults(FaultPlan::default());
     let whole = client.list(KIND, start() - TimeDelta::hours(24), start()).await.expect_ok();
     assert_eq!(listing.body, whole.body[..whole.body.len() / 2]);
+    let (_, clean, _) = under("effect = \"truncate\"\nshare = 0.5\nclean = true").await;
+    assert!(clean.status == 200 && !clean.broken && !clean.cut);
+    assert_eq!(clean.body, listing.body);
 }
 
 #[tokio::test]
@@ -128,7 +131,9 @@ async fn slow_bodies_and_delays_change_no_byte() {
 
 #[tokio::test]
 async fn poison_blobs_never_work_and_the_truth_sets_them_apart() {
-    for (form, broken) in [("server_error", 500), ("not_found", 404), ("truncated", 200), ("reset", 502)] {
+    for (form, broken) in
+        [("server_error", 500), ("not_found", 404), ("truncated", 200), ("reset", 502), ("invalid_id", 400)]
+    {
         let (emulator, client) = ready().await;
         let entries = entries(&client).await;
         let before = emulator.world().truth();
