@@ -128,7 +128,8 @@ impl CommitWriter {
             let path = archive.segment_path(segment);
             return Err(ArchiveError::CommitInUse { tenant: commit.tenant, commit: commit.number, path });
         }
-        let compressor = RawCompressor::new().map_err(ArchiveError::parquet("write to", archive.root()))?;
+        let taken = archive.0.compressors.take();
+        let compressor = taken.map_err(ArchiveError::parquet("compress for", archive.root()))?;
         Ok(Self {
             lookup: Lookup::new(archive.clone(), Arc::clone(&commit.visible)),
             archive,

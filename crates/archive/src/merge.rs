@@ -20,7 +20,6 @@ use protocol::ids::TenantId;
 
 use crate::keys::{Fingerprint, RecordKey, second_of_micros};
 use crate::part::{self, PartName, PartWriter};
-use crate::raw_column::RawCompressor;
 use crate::read::{Batches, micros, texts};
 use crate::schema::{FINGERPRINT_KEY, SORTED_KEY};
 use crate::segment::Segment;
@@ -192,7 +191,8 @@ impl Merge<'_> {
         &mut self,
         rows: &mut dyn Iterator<Item = Result<RecordBatch, ArchiveError>>,
     ) -> Result<Fingerprint, ArchiveError> {
-        let mut compressor = RawCompressor::new().map_err(ArchiveError::parquet("write to", self.archive.root()))?;
+        let taken = self.archive.0.compressors.take();
+        let mut compressor = taken.map_err(ArchiveError::parquet("compress for", self.archive.root()))?;
         let mut sum = Fingerprint::default();
         let mut writer: Option<PartWriter> = None;
         let mut part = 0;

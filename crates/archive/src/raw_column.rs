@@ -3,6 +3,8 @@
 //! The general writer copies every value four times on its way through builder, page and buffer, and `raw` is nearly all
 //! of a segment's bytes. What comes out is the plainest Parquet there is: PLAIN values in version 1 pages, zstd.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, EncodingMask, PageType, ZstdLevel};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
@@ -17,27 +19,64 @@ use crate::schema::ZSTD_LEVEL;
 /// Bytes after which a page is closed. Larger pages compress better, but who reads one record decompresses one page.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// The compressor, shared by all segments that one commit has open: its tables take more memory than a page.
+/// The compressor, shared by all segments that one commit has open: its tables take more memory than a page, and making
+/// them more time than a small commit. Dropped, it goes back to the idle ones.
 pub(crate) struct RawCompressor {
+    /// Taken by the drop only.
+    tools: Option<Tools>,
+    idle: Arc<IdleCompressors>,
+}
+
+struct Tools {
     zstd: zstd::bulk::Compressor<'static>,
     compressed: Vec<u8>,
 }
 
-impl RawCompressor {
-    pub(crate) fn new() -> Result<Self> {
-        let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(external)?;
-        Ok(Self { zstd, compressed: Vec::new() })
+/// Compressors that nobody uses at the moment.
+#[derive(Default)]
+pub(crate) struct IdleCompressors(Mutex<Vec<Tools>>);
+
+impl IdleCompressors {
+    /// As many as commits commonly run side by side; each holds 2 to 4 MiB.
+    const KEPT: usize = 4;
+
+    pub(crate) fn take(self: &Arc<Self>) -> Result<RawCompressor> {
+        let idle = self.lock().pop();
+        let tools = match idle {
+            Some(tools) => tools,
+            None => Tools { zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(external)?, compressed: Vec::new() },
+        };
+        Ok(RawCompressor { tools: Some(tools), idle: Arc::clone(self) })
     }
 
+    fn lock(&self) -> MutexGuard<'_, Vec<Tools>> {
+        // Whatever panicked while it was locked, the vector is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RawCompressor {
     fn compress(&mut self, page: &[u8]) -> Result<Bytes> {
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(page.len()));
-        self.zstd.compress_to_buffer(page, &mut self.compressed).map_err(external)?;
-        let bytes = Bytes::copy_from_slice(&self.compressed);
+        let Tools { zstd, compressed } = self.tools.as_mut().expect("taken by the drop only");
+        compressed.clear();
+        compressed.reserve(zstd::zstd_safe::compress_bound(page.len()));
+        zstd.compress_to_buffer(page, compressed).map_err(external)?;
+        let bytes = Bytes::copy_from_slice(compressed);
         // After a record of many MiB, back to what ordinary pages take.
-        self.compressed.clear();
-        self.compressed.shrink_to(2 * PAGE_BYTES);
+        compressed.clear();
+        compressed.shrink_to(2 * PAGE_BYTES);
         Ok(bytes)
+    }
+}
+
+impl Drop for RawCompressor {
+    fn drop(&mut self) {
+        let mut idle = self.idle.lock();
+        if let Some(tools) = self.tools.take()
+            && idle.len() < IdleCompressors::KEPT
+        {
+            idle.push(tools);
+        }
     }
 }
 

@@ -80,7 +80,13 @@ pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
     // What dictionaries leave over does not get smaller by trying harder.
     let level = ZstdLevel::try_new(1).unwrap_or_default();
     let id = || ColumnPath::from("id");
-    WriterProperties::builder()
+    let mut properties = WriterProperties::builder();
+    // One value for a whole content or segment, and the column that is not written by this writer: a compressor each would
+    // only cost, above all in small segments.
+    for constant in ["tenant_id", "content_type", "raw", "ingested_at", "commit"] {
+        properties = properties.set_column_compression(ColumnPath::from(constant), Compression::UNCOMPRESSED);
+    }
+    properties
         // Version 1 pages: the newer ones are still read wrongly or not at all by some engines.
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("tenantry ", env!("CARGO_PKG_VERSION")).to_owned())

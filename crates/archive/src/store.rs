@@ -12,6 +12,7 @@ use protocol::ids::TenantId;
 
 use crate::cache::SidecarCache;
 use crate::commit::{CommitWriter, NewCommit};
+use crate::raw_column::IdleCompressors;
 use crate::segment::{Segment, date_folder, tenant_folder};
 use crate::{ArchiveError, files, quarantine, sidecar};
 
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     /// Bytes that open segments hold at present, over all commits.
     pub(crate) write_memory_used: AtomicUsize,
     pub(crate) sidecars: SidecarCache,
+    pub(crate) compressors: Arc<IdleCompressors>,
 }
 
 impl Archive {
@@ -73,6 +75,7 @@ impl Archive {
         check_mark(&root)?;
         Ok(Self(Arc::new(Shared {
             sidecars: SidecarCache::new(options.dedup_memory_bytes),
+            compressors: Arc::default(),
             write_memory_bytes: options.write_memory_bytes,
             write_memory_used: AtomicUsize::new(0),
             root,

@@ -1,12 +1,13 @@
 //! Commits one at a time: what is stored where, what a repeat is, and what is left after each way a commit can end.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
-use archive::{Appended, Archive, ArchiveError, ArchiveOptions, ContentRef, NewCommit};
+use archive::{Appended, Archive, ArchiveError, ArchiveOptions, ContentRef, NewCommit, Segment};
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use protocol::ids::ContentType;
+use protocol::ids::{ContentType, TenantId};
 
 use crate::world::{World, append, append_from, record, tenant, time};
 
@@ -316,6 +317,48 @@ fn two_tenants_with_the_same_record_both_keep_it() {
     world.visible.retain(|segment| segment.tenant == other);
     assert_eq!(world.raw(), [raw]);
     assert!(world.files().iter().all(|name| !name.contains(&tenant().to_string())), "{:?}", world.files());
+}
+
+#[test]
+fn tenants_commit_side_by_side_within_one_budget() {
+    let world = World::with(|options| {
+        options.write_memory_bytes = 300_000;
+        options.dedup_memory_bytes = 2_000;
+    });
+    let tenants: Vec<TenantId> =
+        (0..4).map(|n| format!("11111111-2222-4333-8444-55556666777{n}").parse().unwrap()).collect();
+    let filler = "z".repeat(3000);
+    let all = std::thread::scope(|scope| {
+        let workers: Vec<_> = tenants
+            .iter()
+            .map(|tenant| {
+                let (archive, filler) = (world.archive.clone(), &filler);
+                scope.spawn(move || {
+                    let mut visible: Vec<Segment> = Vec::new();
+                    for number in 1..=6 {
+                        let set = Arc::new(visible.iter().cloned().collect());
+                        let ingested_at = time("2026-03-09");
+                        let commit = NewCommit { tenant: *tenant, number, visible: set, ingested_at };
+                        let mut writer = archive.begin(commit).unwrap();
+                        // Half of each commit is the half of the one before.
+                        for n in number * 100..number * 100 + 200 {
+                            let raw = record(&n.to_string(), &format!("2026-03-{:02}T00:00:00", n % 5 + 1), filler);
+                            append(&mut writer, raw.as_bytes());
+                        }
+                        visible.extend(writer.finish().unwrap().segments);
+                    }
+                    visible
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+    });
+    for visible in all {
+        let mut ids: Vec<u64> =
+            world.archive.read_all(visible).map(|record| record.unwrap().id.unwrap().parse().unwrap()).collect();
+        ids.sort_unstable();
+        assert!(ids.into_iter().eq(100..800));
+    }
 }
 
 #[test]

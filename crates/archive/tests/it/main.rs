@@ -12,5 +12,8 @@ mod histories;
 mod merges;
 #[cfg(test)]
 mod recorded;
+#[cfg(feature = "query")]
+#[cfg(test)]
+mod sql;
 #[cfg(test)]
 mod world;

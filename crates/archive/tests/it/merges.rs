@@ -74,6 +74,25 @@ fn more_than_fits_in_memory_is_sorted_all_the_same() {
 }
 
 #[test]
+fn more_sorted_segments_than_are_read_side_by_side_come_out_in_order() {
+    let mut world = World::new();
+    for n in 0..40 {
+        // Merged alone, a segment becomes a sorted one.
+        world.store(&[record(&format!("{n:02}b"), &at(100 - n), ""), record(&format!("{n:02}a"), &at(n), "")]);
+        let alone = world.visible.pop().unwrap();
+        let sorted = world.archive.merge(std::slice::from_ref(&alone), 1000 + u64::from(n), &|| false).unwrap();
+        world.archive.delete_segments(&[alone]).unwrap();
+        world.visible.extend(sorted);
+    }
+    world.last_commit = 2000;
+    let before = world.raw();
+    assert_eq!(world.merge(DAY)[0].rows, 80);
+    assert!(world.records().into_iter().map(|record| record.creation_time).is_sorted());
+    assert_eq!(world.raw(), before);
+    assert!(world.files().iter().all(|name| !name.ends_with(".tmp")), "{:?}", world.files());
+}
+
+#[test]
 fn a_stopped_merge_leaves_nothing_behind() {
     let mut world = World::new();
     for n in 0..20 {
