@@ -148,4 +148,28 @@ mod tests {
             assert!(members(text).is_none(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_scanned_to_its_end_or_refused(text in "[{}\\[\\]\":,\\\\a1 ]{0,40}") {
+            let Some(members) = Members::of(text.as_bytes()) else { return Ok(()) };
+            for (name, value) in members.flatten() {
+                proptest::prop_assert!(text.get(name.0..name.1).is_some_and(|name| name.starts_with('"')));
+                proptest::prop_assert!(value.0 < value.1 && value.1 <= text.len());
+            }
+        }
+
+        #[test]
+        fn the_members_of_what_a_library_writes_are_the_librarys(keys in proptest::collection::vec("[a-z\"\\\\é{}]{0,6}", 0..6)) {
+            let object: serde_json::Map<String, serde_json::Value> =
+                keys.iter().map(|key| (key.clone(), serde_json::json!({ key.clone(): [key, 1, null] }))).collect();
+            let text = serde_json::to_string(&object).unwrap();
+            let found = members(&text).unwrap();
+            let expected: Vec<(String, String)> = object
+                .iter()
+                .map(|(name, value)| (serde_json::to_string(name).unwrap(), value.to_string()))
+                .collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+    }
 }

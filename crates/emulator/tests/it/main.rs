@@ -9,6 +9,7 @@ mod gate;
 mod notifications;
 mod records;
 mod repeat;
+mod strangers;
 mod subscriptions;
 mod truth;
 mod wire;
