@@ -102,9 +102,14 @@ impl<W: Write> DigestWriter<W> {
         Self { inner, digest: blake3::Hasher::new(), bytes: 0 }
     }
 
-    /// The writer within, how many bytes it was given, and their BLAKE3.
-    pub(crate) fn into_parts(self) -> (W, u64, [u8; 32]) {
-        (self.inner, self.bytes, *self.digest.finalize().as_bytes())
+    /// The writer within.
+    pub(crate) fn inner(&self) -> &W {
+        &self.inner
+    }
+
+    /// How many bytes came, and their BLAKE3.
+    pub(crate) fn sum(&self) -> (u64, [u8; 32]) {
+        (self.bytes, *self.digest.finalize().as_bytes())
     }
 }
 

@@ -201,8 +201,10 @@ impl PartWriter {
         self.close_row_group(compressor).map_err(failed())?;
         let mut file = self.file.take().expect("only this takes it, and ends the value");
         file.append_key_value_metadata(KeyValue::new(FINGERPRINT_KEY.to_owned(), self.fingerprint.to_text()));
-        let (file, bytes, digest) = file.into_inner().map_err(failed())?.into_parts();
-        file.sync_all().map_err(ArchiveError::io("sync", &temporary))?;
+        // Not `into_inner`, which turns the operating system's error into text.
+        file.finish().map_err(failed())?;
+        let (bytes, digest) = file.inner().sum();
+        file.inner().inner().sync_all().map_err(ArchiveError::io("sync", &temporary))?;
         drop(file);
         let segment = Segment {
             tenant: self.name.tenant,

@@ -306,8 +306,7 @@ fn two_tenants_with_the_same_record_both_keep_it() {
     let raw = record(ID, "2026-03-04T05:06:07", "a");
     world.store(&[&raw]);
     let other = "11111111-2222-4333-8444-555566667777".parse().unwrap();
-    let commit =
-        NewCommit { tenant: other, number: 1, visible: std::sync::Arc::default(), ingested_at: time("2026-03-09") };
+    let commit = NewCommit { tenant: other, number: 1, visible: Arc::default(), ingested_at: time("2026-03-09") };
     let mut writer = world.archive.begin(commit).unwrap();
     assert_eq!(append(&mut writer, raw.as_bytes()), Appended::New);
     let committed = writer.finish().unwrap();

@@ -120,6 +120,45 @@ fn with_the_whole_archive_gone_a_commit_fails_instead_of_storing_everything_agai
     assert!(matches!(again, ArchiveError::Failed { commit: 2, .. }), "{again}");
 }
 
+/// A name that takes no byte: the device that is always full, in the place of a file about to be written.
+#[cfg(target_os = "linux")]
+fn make_full(path: &std::path::Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/dev/full", path).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_fails_the_commit_with_its_remedy_and_the_next_one_stores_everything() {
+    let mut world = World::new();
+    let folder = world.archive.root().join(format!("tenant={}/date=2026-03-04", tenant()));
+    make_full(&folder.join(".1-0.parquet.tmp"));
+    let before = world.segment_files();
+    let raw = record("a", DAY, "");
+    let mut writer = world.begin();
+    append(&mut writer, raw.as_bytes());
+    let error = writer.finish().unwrap_err();
+    assert!(error.is_disk_full(), "{error:?}");
+    assert!(error.to_string().contains(".1-0.parquet.tmp: free space on the disk"), "{error}");
+    assert_eq!(world.segment_files(), before);
+    assert!(world.files().iter().all(|name| !name.ends_with(".tmp")), "{:?}", world.files());
+    assert_eq!(world.store(&[&raw]), [Appended::New]);
+    assert_eq!(world.raw(), [raw]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sidecar_that_cannot_be_written_costs_the_commit_nothing() {
+    let mut world = World::new();
+    let raw = record("a", DAY, "");
+    let sidecar = world.archive.root().join(format!("_dedup/tenant={}/date=2026-03-04/1-0.keys", tenant()));
+    make_full(&sidecar.with_extension("keys.tmp"));
+    assert_eq!(world.store(&[&raw]), [Appended::New]);
+    assert!(!sidecar.exists());
+    assert_eq!(world.store(&[&raw]), [Appended::Duplicate]);
+    assert!(sidecar.exists());
+}
+
 #[test]
 fn orphans_and_temporary_files_go_and_everything_else_stays() {
     let (mut world, _) = world_of(3);
