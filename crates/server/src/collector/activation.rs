@@ -37,6 +37,10 @@ const RESUBSCRIPTIONS: u32 = 3;
 /// A tenant with nothing to list is looked at this often: somebody may have enabled something.
 const NOTHING_TO_LIST: Duration = Duration::from_secs(5 * 60);
 
+/// Between two activations of a tenant that nothing has woken: whatever says that something is due at once, over and over,
+/// must not keep a processor busy.
+const REST: Duration = Duration::from_secs(1);
+
 /// Waits after a commit that failed: doubled from the first to the second.
 const COMMIT_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -160,7 +164,8 @@ impl Worker {
                 Ok(Round::Idle(_)) if mode.ends() => return Next::Done,
                 Ok(Round::Idle(at)) => {
                     let at = Instant::now() + crate::clock::until(&*context.clock, at);
-                    return Next::At(memory.wake_by.map_or(at, |earlier| earlier.min(at)));
+                    let at = memory.wake_by.map_or(at, |earlier| earlier.min(at));
+                    return Next::At(at.max(Instant::now() + REST));
                 }
                 Ok(Round::Held) => {
                     let Some(hold) = memory.hold else { return Next::At(Instant::now()) };
@@ -506,12 +511,15 @@ impl Worker {
         let now = context.clock.now();
         let idle = TimeDelta::from_std(NOTHING_TO_LIST).unwrap_or(TimeDelta::MAX);
         let mut wake = now.checked_add_signed(idle).unwrap_or(now);
+        // The content types' polls drift apart; waiting a little gathers them into fewer activations.
+        let gather = TimeDelta::from_std(context.settings.collect.poll_interval / 6).unwrap_or(TimeDelta::MAX);
+        let soonest = now.checked_add_signed(gather).unwrap_or(now);
         let schedule = schedule(context, tenant);
         let known = context.ledger.subscriptions(self.tenant).await?;
         for content_type in &context.settings.collect.content_types {
             if find(&known, content_type).is_some_and(|subscription| subscription.enabled != Some(false)) {
                 let tiles = context.ledger.tiles(self.tenant, content_type.clone()).await?;
-                wake = wake.min(schedule.wake_at(now, &tiles));
+                wake = wake.min(schedule.wake_at(now, &tiles).max(soonest));
             }
         }
         if let Some(next) = context.ledger.next_attempt_at(self.tenant).await? {

@@ -222,9 +222,11 @@ impl Driver<'_> {
     async fn plan_again(&mut self) -> Result<bool, LedgerError> {
         self.plan().await?;
         self.read_pending().await?;
-        let listings = self.work.listings.iter().any(|(content_type, listings)| {
-            !listings.is_empty() && !self.memory.is_type_held(content_type)
-        });
+        let listings = self
+            .work
+            .listings
+            .iter()
+            .any(|(content_type, listings)| !listings.is_empty() && !self.memory.is_type_held(content_type));
         Ok(listings || !self.work.contents.is_empty())
     }
 

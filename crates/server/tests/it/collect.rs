@@ -77,9 +77,7 @@ async fn many_pages_are_followed_to_the_last() {
 #[tokio::test(start_paused = true)]
 async fn blobs_that_never_work_are_reported_and_hold_nothing_up() {
     for form in ["server_error", "not_found", "truncated", "reset"] {
-        let plan = format!(
-            "[[rule]]\nname = \"poison\"\neffect = \"poison\"\nform = \"{form}\"\nprobability = 0.05\n"
-        );
+        let plan = format!("[[rule]]\nname = \"poison\"\neffect = \"poison\"\nform = \"{form}\"\nprobability = 0.05\n");
         let plan = FaultPlan::parse(&plan).unwrap_or_else(|error| panic!("{form}: {error}"));
         let rig = Rig::new(small_world(3, 1, 600), plan).await;
         let poisoned = rig.emulator.world().truth().poison_contents;

@@ -2,4 +2,6 @@
 //! archived, byte for byte.
 
 mod collect;
+mod restart;
 mod rig;
+mod serve;

@@ -66,7 +66,7 @@ pub(crate) struct Rig {
     pub(crate) archive: Archive,
     pub(crate) settings: Settings,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) dir: TempDir,
+    _dir: TempDir,
 }
 
 pub(crate) fn start() -> Timestamp {
@@ -131,7 +131,7 @@ impl Rig {
             emulator,
             clock,
             settings,
-            dir,
+            _dir: dir,
         };
         for tenant in rig.tenants() {
             rig.add_tenant(tenant).await;
@@ -218,12 +218,25 @@ impl Rig {
         self.compare(&self.published(), &self.archived().await);
     }
 
+    /// Collects what there is now, and looks whether it is there. Content that comes meanwhile may be there or not.
+    pub(crate) async fn catch_up_and_check(&self) {
+        let before = self.published();
+        let report = self.collect_once().await;
+        assert!(report.is_complete(), "{report:#?}");
+        self.compare(&before, &self.archived().await);
+    }
+
     fn compare(&self, published: &ByTenant, archived: &ByTenant) {
         let seed = self.emulator.world().options().seed;
         for (tenant, published) in published {
             let empty = BTreeSet::new();
             let lost = published.difference(archived.get(tenant).unwrap_or(&empty)).count();
-            assert_eq!(lost, 0, "seed {seed}: of {} records of tenant {tenant}, {lost} are not archived", published.len());
+            assert_eq!(
+                lost,
+                0,
+                "seed {seed}: of {} records of tenant {tenant}, {lost} are not archived",
+                published.len()
+            );
         }
         let total: usize = published.values().map(BTreeSet::len).sum();
         assert!(total > 0, "a world without records proves nothing");
@@ -235,8 +248,35 @@ impl Rig {
         counts.iter().filter(|count| count.operation == operation).map(|count| count.count).sum()
     }
 
-    pub(crate) async fn ledger_state(&self, content: &emulator::world::ContentTruth) -> Option<engine::model::ContentState> {
-        self.ledger.content_state(content.tenant, content.content_type.clone(), content.content_id.clone()).await.unwrap()
+    /// Requests with one tenant in their path.
+    pub(crate) fn requests_of(&self, tenant: TenantId) -> u64 {
+        let counts = self.emulator.requests();
+        counts.iter().filter(|count| count.tenant == Some(tenant)).map(|count| count.count).sum()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Is every Parquet file in the archive a visible segment?
+    pub(crate) async fn check_no_orphans(&self) {
+        let mut known = BTreeSet::new();
+        for (tenant, rows) in self.ledger.all_segments().await.unwrap() {
+            known.extend(rows.iter().map(|row| self.archive.segment_path(&segment_of(tenant, row).unwrap())));
+        }
+        let mut found = BTreeSet::new();
+        let mut folders = vec![self.archive.root().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "parquet" || extension == "tmp") {
+                    found.insert(path);
+                }
+            }
+        }
+        assert_eq!(found, known);
     }
 
     pub(crate) async fn coverage(&self) -> Vec<engine::model::Coverage> {
