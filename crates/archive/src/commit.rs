@@ -5,8 +5,6 @@
 //! files visible they do not exist for anybody, and the same records brought again are stored again.
 //! Never in memory: more than a few batches of records, whatever the size of a blob.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -15,9 +13,10 @@ use protocol::time::Timestamp;
 use record::View;
 
 use crate::columns::{Row, RowBuffer};
-use crate::keys::{BodyDigest, RecordKey, usable_time};
+use crate::keys::{RecordKey, usable_time};
 use crate::lookup::Lookup;
 use crate::part::{self, PartName, PartWriter};
+use crate::pending::Pending;
 use crate::quarantine::{self, Quarantined};
 use crate::raw_column::RawCompressor;
 use crate::segment::{Segment, SegmentSet};
@@ -352,56 +351,5 @@ impl Archive {
     pub fn discard(&self, committed: &Committed) -> Result<(), ArchiveError> {
         self.delete_segments(&committed.segments)?;
         Ok(())
-    }
-}
-
-/// The records this commit has stored so far.
-#[derive(Default)]
-struct Pending {
-    /// The first body filed under each number.
-    first: HashMap<u64, BodyDigest, BuildHasherDefault<AsItIs>>,
-    /// Further bodies under the same number: variants, which are rare.
-    further: HashMap<u64, Vec<BodyDigest>>,
-}
-
-impl Pending {
-    fn find(&self, key: &RecordKey) -> Found {
-        match self.first.get(&key.file_under) {
-            None => Found::No,
-            Some(body) if *body == key.body => Found::Same,
-            Some(_) if self.further.get(&key.file_under).is_some_and(|bodies| bodies.contains(&key.body)) => {
-                Found::Same
-            }
-            Some(_) => Found::SameId,
-        }
-    }
-
-    fn insert(&mut self, key: &RecordKey) {
-        match self.first.entry(key.file_under) {
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(key.body);
-            }
-            std::collections::hash_map::Entry::Occupied(_) => {
-                self.further.entry(key.file_under).or_default().push(key.body);
-            }
-        }
-    }
-}
-
-/// Takes a number that is a hash already for its own hash.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = crate::keys::hash(bytes, self.0);
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
     }
 }

@@ -24,6 +24,9 @@ use crate::{Archive, ArchiveError, arrow_schema};
 /// Rows a batch holds: few enough that a hundred open segments stay small.
 const BATCH_ROWS: usize = 256;
 
+/// Bytes of records a batch holds, unless it is a single one.
+const BATCH_RAW_BYTES: usize = 2 << 20;
+
 /// One record as it lies in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivedRecord {
@@ -129,7 +132,8 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    /// Opens a file written by us; `columns` are positions in [`crate::COLUMNS`], all of them when `None`.
+    /// Opens a file written by us; `columns` are positions in [`crate::COLUMNS`], all of them when `None`. Batches have
+    /// `batch_rows` rows, fewer where records are large.
     pub(crate) fn open(path: &Path, columns: Option<&[usize]>, batch_rows: usize) -> Result<Self, ArchiveError> {
         let file = File::open(path).map_err(ArchiveError::io("open segment", path))?;
         let broken = || ArchiveError::parquet("read", path);
@@ -144,7 +148,8 @@ impl Batches {
             None => ProjectionMask::all(),
         };
         let metadata = Arc::clone(builder.metadata());
-        let reader = builder.with_projection(mask).with_batch_size(batch_rows).build().map_err(broken())?;
+        let reader =
+            builder.with_projection(mask).with_batch_size(rows_for(&metadata, batch_rows)).build().map_err(broken())?;
         Ok(Self { path: path.to_owned(), metadata, reader })
     }
 
@@ -170,6 +175,16 @@ impl Iterator for Batches {
             error => ArchiveError::Damaged { path: self.path.clone(), problem: error.to_string() },
         }))
     }
+}
+
+/// Rows that hold about [`BATCH_RAW_BYTES`] of records in the row group with the largest ones. A single record may be as
+/// large as many batches, and a batch of such would not fit into memory.
+fn rows_for(metadata: &ParquetMetaData, batch_rows: usize) -> usize {
+    let groups = metadata.row_groups().iter().filter(|group| group.num_rows() > 0);
+    let largest =
+        groups.filter_map(|group| Some(group.columns().get(position::RAW)?.uncompressed_size() / group.num_rows()));
+    let row_bytes = largest.max().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+    (BATCH_RAW_BYTES / row_bytes.max(1)).clamp(1, batch_rows)
 }
 
 /// A text column of a batch; the schema was compared when the file was opened.

@@ -334,8 +334,8 @@ mod tests {
     #[test]
     fn any_changed_byte_is_noticed_when_it_is_loaded_or_asked() {
         let root = tempfile::tempdir().unwrap();
-        let segment = segment(150);
-        write(root.path(), &segment, &mut keys(150)).unwrap();
+        let segment = segment(70);
+        write(root.path(), &segment, &mut keys(70)).unwrap();
         let path = path(root.path(), &segment);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
@@ -344,7 +344,7 @@ mod tests {
             fs::write(&path, &damaged).unwrap();
             let noticed = match load(root.path(), &segment) {
                 Err(Unreadable) => true,
-                Ok((head, file)) => (0..150).any(|number| head.search(&file, &key(number)).is_err()),
+                Ok((head, file)) => (0..70).any(|number| head.search(&file, &key(number)).is_err()),
             };
             assert!(noticed, "byte {at} of {}", whole.len());
         }

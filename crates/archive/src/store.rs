@@ -117,6 +117,18 @@ impl Archive {
         Ok(removed)
     }
 
+    /// Removes the sidecars of segments so old that repeats of their records are hardly to be expected: a sidecar is a
+    /// sixth of its segment, and is made again should somebody ask after all. Segments that hold records without a
+    /// readable time keep theirs, for they are asked for ever. Says how many were there.
+    pub fn delete_sidecars(&self, segments: &[Segment]) -> Result<u64, ArchiveError> {
+        let mut removed = 0;
+        for segment in segments.iter().filter(|segment| segment.untimed_rows == 0) {
+            removed += u64::from(files::remove_file(&sidecar::path(self.root(), segment))?);
+            self.0.sidecars.forget(segment);
+        }
+        Ok(removed)
+    }
+
     /// Removes all that the archive holds of a tenant: segments, sidecars, quarantine. For `tenant remove --purge`.
     pub fn purge_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
         let root = self.root();

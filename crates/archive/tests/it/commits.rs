@@ -6,7 +6,8 @@ use std::sync::Arc;
 use archive::{Appended, Archive, ArchiveError, ArchiveOptions, ContentRef, NewCommit, Segment};
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::file::metadata::PageIndexPolicy;
 use protocol::ids::{ContentType, TenantId};
 
 use crate::world::{World, append, append_from, record, tenant, time};
@@ -53,6 +54,36 @@ fn a_record_is_kept_byte_for_byte_beside_its_columns() {
     assert_eq!(batch.column_by_name("record_type").unwrap().as_primitive::<Int32Type>().value(0), 6);
     assert_eq!(batch.column_by_name("user_type").unwrap().as_primitive::<Int32Type>().value(0), 0);
     assert_eq!(batch.column_by_name("commit").unwrap().as_primitive::<Int64Type>().value(0), 1);
+}
+
+#[test]
+fn any_row_is_found_by_the_page_index_and_row_groups_stay_below_64_mib() {
+    let mut world = World::new();
+    let filler = "p".repeat(100_000);
+    let records: Vec<_> =
+        (0..700).map(|n| record(&format!("{n:03}"), "2026-03-04T05:06:07", &format!("{n}{filler}"))).collect();
+    world.store(&records);
+    let path = world.archive.segment_path(&world.visible[0]);
+    let open = || {
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        ParquetRecordBatchReaderBuilder::try_new_with_options(std::fs::File::open(&path).unwrap(), options).unwrap()
+    };
+    let metadata = open().metadata().clone();
+    assert_eq!(metadata.num_row_groups(), 3);
+    for group in metadata.row_groups() {
+        let raw = group.column(18);
+        assert_eq!(raw.column_path().string(), "raw");
+        assert!(raw.uncompressed_size() <= 34 << 20, "{}", raw.uncompressed_size());
+        assert_eq!(raw.num_values(), group.num_rows());
+        assert!(raw.statistics().is_none() && group.column(4).statistics().is_some());
+    }
+    for row in [0, 1, 9, 10, 11, 350, 698, 699] {
+        let rows = RowSelection::from(vec![RowSelector::skip(row), RowSelector::select(1)]);
+        let batch = open().with_row_selection(rows).build().unwrap().next().unwrap().unwrap();
+        let text = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().value(0).to_owned();
+        assert_eq!(text("id"), format!("{row:03}"));
+        assert!(text("raw") == records[row], "row {row}");
+    }
 }
 
 #[test]

@@ -60,6 +60,43 @@ fn a_segment_that_is_missing_cut_off_or_replaced_is_found() {
 }
 
 #[test]
+fn records_that_are_not_those_first_stored_are_found_even_when_the_ledger_agrees() {
+    let (world, _) = world_of(3);
+    let mut segment = world.visible[0].clone();
+    let path = world.archive.segment_path(&segment);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let name = b"tenantry.fingerprint";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
+    let digit = at + bytes[at..].iter().position(u8::is_ascii_hexdigit).unwrap();
+    bytes[digit] = if bytes[digit] == b'0' { b'1' } else { b'0' };
+    std::fs::write(&path, &bytes).unwrap();
+    segment.digest = *blake3::hash(&bytes).as_bytes();
+    let verify = |depth| world.archive.verify(std::slice::from_ref(&segment), depth, |_| ()).unwrap().damaged;
+    assert_eq!(verify(Depth::Digest), []);
+    assert_eq!(verify(Depth::Records)[0].problem, "its records are not those its footer promises");
+}
+
+#[test]
+fn a_piece_in_quarantine_that_a_crash_cut_off_is_written_again() {
+    let world = World::new();
+    let content_id = "c".parse().unwrap();
+    let content = archive::ContentRef {
+        content_type: &protocol::ids::ContentType::General,
+        content_id: &content_id,
+        created: crate::world::time(DAY),
+    };
+    let mut writer = world.begin();
+    writer.quarantine(&content, b"rubbish", "no record").unwrap();
+    let kept = writer.finish().unwrap().quarantined.remove(0);
+    let path = world.archive.root().join(&kept.path);
+    std::fs::write(&path, "rub").unwrap();
+    let mut writer = world.begin();
+    writer.quarantine(&content, b"rubbish", "no record").unwrap();
+    writer.finish().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"rubbish");
+}
+
+#[test]
 fn a_broken_or_missing_sidecar_is_made_again_and_dedup_stays_exact() {
     let (mut world, records) = world_of(200);
     let path = world.sidecar_path(&world.visible[0]);
@@ -81,6 +118,21 @@ fn a_broken_or_missing_sidecar_is_made_again_and_dedup_stays_exact() {
     // With its head still in memory, too.
     assert_eq!(world.store(&records), [Appended::Duplicate; 200]);
     assert!(std::fs::read(&path).unwrap() == whole);
+}
+
+#[test]
+fn deleted_sidecars_are_made_again_when_they_are_asked_for() {
+    let (mut world, records) = world_of(200);
+    let mut writer = world.begin();
+    append(&mut writer, b"{}");
+    let untimed = writer.finish().unwrap();
+    world.make_visible(untimed);
+    assert_eq!(world.archive.delete_sidecars(&world.visible).unwrap(), 1);
+    assert!(!world.sidecar_path(&world.visible[0]).exists());
+    assert!(world.sidecar_path(&world.visible[1]).exists(), "records without a time are asked for ever");
+    assert_eq!(world.archive.delete_sidecars(&world.visible).unwrap(), 0);
+    assert_eq!(world.store(&records), [Appended::Duplicate; 200]);
+    assert!(world.sidecar_path(&world.visible[0]).exists());
 }
 
 #[test]

@@ -131,6 +131,20 @@ fn a_damaged_input_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn an_input_that_is_another_sound_file_is_refused() {
+    let mut world = World::new();
+    for n in 0..3 {
+        world.store(&[record(&n.to_string(), &at(n), "")]);
+    }
+    let paths: Vec<_> = world.visible.iter().map(|segment| world.archive.segment_path(segment)).collect();
+    std::fs::copy(&paths[0], &paths[2]).unwrap();
+    match world.archive.merge(&world.visible, 100, &|| false) {
+        Err(ArchiveError::Damaged { path, .. }) => assert_eq!(path, paths[2]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn inputs_that_do_not_belong_together_are_refused() {
     let mut world = World::new();
     world.store(&[record("a", "2026-03-04T00:00:00", ""), record("b", "2026-03-05T00:00:00", "")]);
