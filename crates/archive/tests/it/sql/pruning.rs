@@ -1,0 +1,148 @@
+//! Only files that can hold an answer are opened, and only the columns it is made of are read.
+
+use archive::sql::{Format, write_results};
+
+use super::fixture::{ALPHA, BETA, Fixture, usual};
+
+/// The files a query opened, each as `{date}/{file}` with the tenant's first letter before it.
+async fn opened(fixture: &Fixture, sql: &str) -> Vec<String> {
+    let (engine, store) = fixture.counting_engine();
+    let rows = engine.query(fixture.manifest(), sql).await.unwrap();
+    write_results(rows, Format::Csv, &mut Vec::new()).await.unwrap();
+    let short = |path: String| {
+        path.replace(&format!("tenant={ALPHA}"), "a").replace(&format!("tenant={BETA}"), "b").replace("date=2026-", "")
+    };
+    store.take().into_keys().map(short).collect()
+}
+
+#[tokio::test]
+async fn files_are_ruled_out_by_tenant_time_and_commit_before_they_are_opened() {
+    let fixture = usual();
+    let all = [
+        "a/03-04/1-0.parquet",
+        "a/03-05/1-1.parquet",
+        "a/03-06/2-0.parquet",
+        "b/03-04/1-0.parquet",
+        "b/03-06/1-1.parquet",
+        "b/03-07/1-2.parquet",
+    ];
+    let tenants: Vec<String> = (0..40).map(|number| format!("'{number}'")).collect();
+    let many = format!("tenant_id IN ({}, '{BETA}')", tenants.join(", "));
+    let either =
+        format!("(tenant_id = '{ALPHA}' AND creation_time < '2026-03-05') OR creation_time >= '2026-03-06T06:00:00'");
+    for (filter, expected) in [
+        ("true", all.to_vec()),
+        (&format!("tenant_id = '{ALPHA}'"), all[..3].to_vec()),
+        (&format!("tenant_id <> '{ALPHA}'"), all[3..].to_vec()),
+        (&format!("tenant_id IN ('{ALPHA}', 'x')"), all[..3].to_vec()),
+        (&many, all[3..].to_vec()),
+        ("tenant_id = 'nobody'", vec![]),
+        ("creation_time >= '2026-03-06'", vec![all[2], all[4]]),
+        ("creation_time > '2026-03-06T00:00:00.999999'", vec![all[4]]),
+        ("creation_time < '2026-03-04T12:00:00'", vec![all[0]]),
+        ("creation_time <= '2026-03-04T12:00:00'", vec![all[0], all[3]]),
+        ("creation_time BETWEEN '2026-03-05' AND '2026-03-05T23:59:59'", vec![all[1]]),
+        ("creation_time::date = '2026-03-05'", vec![all[1]]),
+        ("creation_time IS NULL", vec![all[5]]),
+        ("creation_time > now()", vec![]),
+        (&format!("tenant_id = '{BETA}' AND creation_time > '2026-03-05'"), vec![all[4]]),
+        (&either, vec![all[0], all[4]]),
+        ("commit > 1", vec![all[2]]),
+        ("commit >= 3", vec![]),
+    ] {
+        // Of the files that are left, DataFusion may still leave out some by their own footers; but it has to open them.
+        let sql = format!("SELECT id, user_id FROM audit WHERE {filter}");
+        assert_eq!(opened(&fixture, &sql).await, expected, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn counting_rows_opens_nothing() {
+    let fixture = usual();
+    assert!(opened(&fixture, "SELECT count(*) FROM audit").await.is_empty());
+    assert!(opened(&fixture, "SELECT count(*) - count(creation_time) FROM audit").await.is_empty());
+    assert_eq!(fixture.rows("SELECT count(*) - count(creation_time) FROM audit").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_limit_opens_no_more_files_than_it_needs() {
+    let fixture = usual();
+    assert_eq!(opened(&fixture, "SELECT id FROM audit LIMIT 2").await.len(), 1);
+    assert_eq!(fixture.rows("SELECT id FROM audit LIMIT 2").await.len(), 2);
+    assert_eq!(opened(&fixture, "SELECT id FROM audit LIMIT 3").await.len(), 2);
+    assert_eq!(fixture.rows("SELECT id FROM audit LIMIT 3 OFFSET 3").await.len(), 3);
+    assert_eq!(fixture.rows("SELECT id FROM audit WHERE workload = 'Exchange' LIMIT 2").await.len(), 2);
+    assert_eq!(fixture.rows("SELECT id FROM audit LIMIT 100").await.len(), 7);
+    assert!(opened(&fixture, "SELECT id FROM audit LIMIT 0").await.is_empty());
+}
+
+#[tokio::test]
+async fn raw_is_not_read_unless_it_is_asked_for() {
+    let mut fixture = Fixture::empty();
+    // Text that does not compress, so that reading it shows.
+    let mut seed = 7_u64;
+    let mut noise = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{seed:016x}")
+    };
+    let records: Vec<String> = (0..400)
+        .map(|number| {
+            let noise: String = (0..60).map(|_| noise()).collect();
+            format!(
+                r#"{{"Id":"{number}","CreationTime":"2026-03-04T10:00:00","Operation":"o{}","X":"{noise}"}}"#,
+                number % 7
+            )
+        })
+        .collect();
+    fixture.commit(ALPHA, 1, &records);
+    let (engine, store) = fixture.counting_engine();
+    let bytes = async |sql: &str| {
+        let rows = engine.query(fixture.manifest(), sql).await.unwrap();
+        write_results(rows, Format::Csv, &mut Vec::new()).await.unwrap();
+        store.take().into_values().sum::<u64>()
+    };
+    let footer = bytes("SELECT count(*) FROM audit WHERE operation = 'o1'").await;
+    let narrow = bytes("SELECT operation, count(*) FROM audit GROUP BY 1").await;
+    let wide = bytes("SELECT max(raw) FROM audit").await;
+    assert!(wide > 100_000, "{wide}");
+    assert!(narrow < 20_000 && footer < 100_000, "{narrow} {footer}");
+}
+
+#[tokio::test]
+async fn the_footers_of_the_next_query_come_from_memory() {
+    let fixture = usual();
+    let (engine, store) = fixture.counting_engine();
+    let sql = "SELECT id FROM audit WHERE operation = 'nothing is called so'";
+    let first = write_results(engine.query(fixture.manifest(), sql).await.unwrap(), Format::Csv, &mut Vec::new()).await;
+    assert_eq!(first.unwrap().rows, 0);
+    let first = store.take().into_values().sum::<u64>();
+    let second =
+        write_results(engine.query(fixture.manifest(), sql).await.unwrap(), Format::Csv, &mut Vec::new()).await;
+    assert_eq!(second.unwrap().rows, 0);
+    let second = store.take().into_values().sum::<u64>();
+    assert!(second * 2 < first, "{second} of {first}");
+}
+
+#[tokio::test]
+async fn the_newest_rows_are_found_without_opening_every_file() {
+    let mut fixture = Fixture::empty();
+    for day in 1..=20 {
+        let record = format!(r#"{{"Id":"{day}","CreationTime":"2026-03-{day:02}T10:00:00"}}"#);
+        fixture.commit(ALPHA, day, &[record]);
+    }
+    let files = opened(&fixture, "SELECT id, creation_time FROM audit ORDER BY creation_time DESC LIMIT 1").await;
+    assert!(files.len() < 10, "{files:?}");
+    assert_eq!(fixture.rows("SELECT id FROM audit ORDER BY creation_time DESC LIMIT 1").await, ["20"]);
+}
+
+#[tokio::test]
+async fn the_caller_is_told_how_much_was_ruled_out() {
+    let fixture = usual();
+    let (_, written) = fixture.write(&format!("SELECT id FROM audit WHERE tenant_id = '{ALPHA}'"), Format::Csv).await;
+    assert_eq!((written.rows, written.segments, written.candidate_segments), (4, 6, 3));
+    let plan = fixture.rows("EXPLAIN SELECT id FROM audit WHERE creation_time >= '2026-03-06'").await;
+    assert_eq!(plan.last().unwrap(), "segments,\"2 of 6 can hold matching rows by tenant, time and commit\"");
+    assert!(plan.iter().any(|line| line.contains("DataSourceExec")), "{plan:?}");
+    let plan = fixture.rows("EXPLAIN ANALYZE SELECT id FROM audit WHERE creation_time >= '2026-03-06'").await;
+    assert!(plan.iter().any(|line| line.contains("output_rows=2")), "{plan:?}");
+}
