@@ -28,6 +28,11 @@ const PAUSE_MIN: Duration = Duration::from_secs(30);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// This many requests since the last throttling make the next one a new matter: the service serves us, and the pause it
+/// asks for is answer enough. Smaller: a quota far below our rate is met with hardly any slowing. Larger: a service that
+/// throttles one request in a hundred, whatever we do, is slowed down to nothing.
+const SERVED_MIN: u32 = 50;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// One tenant's budget.
@@ -41,8 +46,10 @@ pub struct Bucket {
     full_at: Duration,
     /// Nothing goes out before.
     shut_until: Duration,
-    /// Pauses in a row.
+    /// Pauses in a row, with fewer than [`SERVED_MIN`] requests between them.
     pauses: u32,
+    /// Requests taken since the last throttling.
+    taken: u32,
     /// When the rate last changed.
     changed_at: Duration,
 }
@@ -57,6 +64,7 @@ impl Bucket {
             full_at: Duration::ZERO,
             shut_until: Duration::ZERO,
             pauses: 0,
+            taken: 0,
             changed_at: Duration::ZERO,
         }
     }
@@ -84,16 +92,23 @@ impl Bucket {
             return Some(wait);
         }
         self.full_at = start + interval;
+        self.taken = self.taken.saturating_add(1);
         None
     }
 
     /// The service said that the tenant asks too much (AF429), and how long to wait if it did: nothing goes out until then,
-    /// and half as much after it. Answers to requests that were under way together count once.
+    /// and half as much after it unless many requests have been served since the last time. Answers to requests that were
+    /// under way together count once.
     pub fn throttled(&mut self, now: Duration, told: Option<Duration>, jitter: Jitter) {
         if now >= self.shut_until {
             self.recover(now);
-            self.rate = (self.rate / 2).max(SLOWEST_PER_MINUTE).min(self.limit);
-            self.pauses = self.pauses.saturating_add(1);
+            if self.taken < SERVED_MIN {
+                self.rate = (self.rate / 2).max(SLOWEST_PER_MINUTE).min(self.limit);
+                self.pauses = self.pauses.saturating_add(1);
+            } else {
+                self.pauses = 1;
+            }
+            self.taken = 0;
             self.changed_at = now;
         }
         let doubled = PAUSE_MIN.saturating_mul(1 << (self.pauses.saturating_sub(1)).min(8)).min(PAUSE_MAX);

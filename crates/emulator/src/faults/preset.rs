@@ -5,7 +5,10 @@
 use super::{FaultPlan, PlanError};
 
 /// The names that [`FaultPlan::preset`] knows.
-pub const PRESETS: [&str; 2] = ["none", "ten-percent"];
+pub const PRESETS: [&str; 3] = ["none", "ten-percent", "demo"];
+
+/// The rule that tells a client nothing of how long to wait, so that a polite one waits half a minute.
+const WITHOUT_A_WAIT: &str = "name = \"AF429 as 403\"";
 
 /// About one request in ten, in the mixture the deviations list suggests: mostly the front door's 5xx and broken
 /// connections, sometimes throttling, seldom a refused token or a 200 that is none.
@@ -113,18 +116,35 @@ impl FaultPlan {
     /// When there is none of that name.
     pub fn preset(name: &str, seed: u64) -> Result<Self, PlanError> {
         let text = match name {
-            "none" => "",
-            "ten-percent" => TEN_PERCENT,
+            "none" => String::new(),
+            "ten-percent" => TEN_PERCENT.to_owned(),
+            // The same share of faults, for people and tests that wait for the end: every throttling names its wait.
+            "demo" => TEN_PERCENT.replace(WITHOUT_A_WAIT, &format!("{WITHOUT_A_WAIT}\nretry_after = \"1s\"")),
             other => return Err(PlanError::UnknownPreset(other.to_owned())),
         };
-        Ok(Self { seed, ..Self::parse(text)? })
+        Ok(Self { seed, ..Self::parse(&text)? })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::When;
+    use super::super::{Effect, When};
     use super::*;
+
+    #[test]
+    fn in_the_demo_every_throttling_names_its_wait() {
+        let plan = FaultPlan::preset("demo", 1).unwrap();
+        let waits: Vec<_> = plan
+            .rules
+            .iter()
+            .filter_map(|rule| match &rule.effect {
+                Effect::Throttle { retry_after, .. } => Some(*retry_after),
+                _ => None,
+            })
+            .collect();
+        assert!(!waits.is_empty() && waits.iter().all(|wait| *wait == Some(1)), "{waits:?}");
+        assert_eq!(plan.rules.len(), FaultPlan::preset("ten-percent", 1).unwrap().rules.len());
+    }
 
     #[test]
     fn ten_percent_is_about_ten_percent_of_retrievals() {

@@ -160,3 +160,27 @@ fn jitter_differs_from_seed_to_seed_on_both_sides() {
     let spans: Vec<Duration> = (0..100).map(|seed| Jitter { seed, percent: 20 }.spread(secs(100))).collect();
     assert!(spans.iter().any(|span| *span < secs(85)) && spans.iter().any(|span| *span > secs(115)));
 }
+
+#[test]
+fn a_service_that_throttles_now_and_then_whatever_we_do_is_paused_for_and_not_slowed_down() {
+    let mut bucket = Bucket::new(1500);
+    let mut now = Duration::ZERO;
+    for throttling in 0..30 {
+        // The border: 50 served requests make the next throttling a new matter.
+        for _ in 0..50 {
+            while let Some(wait) = bucket.take(now) {
+                now += wait;
+            }
+        }
+        bucket.throttled(now, Some(secs(1)), STILL);
+        assert_eq!(bucket.rate(), 1500, "after throttling {throttling}");
+        now += secs(2);
+    }
+    for _ in 0..49 {
+        while let Some(wait) = bucket.take(now) {
+            now += wait;
+        }
+    }
+    bucket.throttled(now, Some(secs(1)), STILL);
+    assert_eq!(bucket.rate(), 750);
+}
