@@ -384,9 +384,7 @@ impl Worker {
             }
         }
         let known = context.ledger.subscriptions(self.tenant).await?;
-        let enabled = |content_type: &ContentType| {
-            find(&known, content_type).is_some_and(|subscription| subscription.enabled != Some(false))
-        };
+        let enabled = |content_type: &ContentType| find(&known, content_type).is_some_and(is_enabled);
         let wanted = &context.settings.collect.content_types;
         let none_enabled = !wanted.iter().any(enabled);
         for (content_type, failure) in standing.refused {
@@ -517,7 +515,7 @@ impl Worker {
         let schedule = schedule(context, tenant);
         let known = context.ledger.subscriptions(self.tenant).await?;
         for content_type in &context.settings.collect.content_types {
-            if find(&known, content_type).is_some_and(|subscription| subscription.enabled != Some(false)) {
+            if find(&known, content_type).is_some_and(is_enabled) {
                 let tiles = context.ledger.tiles(self.tenant, content_type.clone()).await?;
                 wake = wake.min(schedule.wake_at(now, &tiles).max(soonest));
             }
@@ -551,4 +549,9 @@ fn schedule(context: &Context, tenant: &Tenant) -> Schedule {
 
 fn find<'s>(known: &'s [Subscription], content_type: &ContentType) -> Option<&'s Subscription> {
     known.iter().find(|subscription| subscription.content_type == *content_type)
+}
+
+/// As far as the service's list says; one it lists without a status may be.
+fn is_enabled(subscription: &Subscription) -> bool {
+    subscription.listed_at.is_some() && subscription.enabled != Some(false)
 }

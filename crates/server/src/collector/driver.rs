@@ -316,6 +316,8 @@ impl Driver<'_> {
                 self.work.ask_pending |= brought.new > 0;
                 self.context.board.update(tenant, |line| line.counts.listings += 1);
                 self.memory.type_answered(&content_type);
+                // The ledger takes what it is told. In a run that ends, each window does this once at most.
+                self.memory.commit_failures = 0;
                 self.write_problem(Some(&content_type), None).await?;
                 self.answered().await
             }

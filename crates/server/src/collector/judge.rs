@@ -60,9 +60,7 @@ pub(super) fn of_listing(failure: &ListFailure) -> Judged {
     Judged::Trouble(match failure {
         ListFailure::Request(failure) => return of_request(failure),
         ListFailure::Ledger(_) => return Judged::Ours,
-        ListFailure::PagesRepeat { .. } | ListFailure::TooManyPages { .. } | ListFailure::NamelessEntry { .. } => {
-            Trouble::NoBlob
-        }
+        ListFailure::PagesRepeat { .. } | ListFailure::TooManyPages { .. } => Trouble::NoBlob,
     })
 }
 

@@ -1,12 +1,12 @@
 //! One listing of one window: page after page, each page's contents written down before the next is asked for.
 //!
-//! Never calls a listing complete that is not: a page that fails, repeats, or names a blob without a name leaves the window
-//! unlisted, and what earlier pages brought stays written all the same.
+//! Never calls a listing complete that is not: a page that fails or repeats leaves the window unlisted, and what earlier
+//! pages brought stays written all the same. Never passes over an entry: what cannot be fetched is written down as lost.
 
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
-use engine::model::Listed;
+use engine::model::{Listed, Loss, LossKind, RefusedEntry};
 use ledger::LedgerError;
 use protocol::activity::{
     EntryProblem, Feed, ListedContent, NextPage, RETENTION, UnreadableEntry, Window, list_content, list_content_next,
@@ -42,16 +42,6 @@ pub(super) enum ListFailure {
         /// How many are followed.
         limit: u32,
     },
-    /// An entry that cannot even be written down as lost.
-    #[error("the listing of {window} has an entry that names no content ({problem}): {raw}")]
-    NamelessEntry {
-        /// Which window.
-        window: Window,
-        /// What is wrong with it.
-        problem: EntryProblem,
-        /// Its beginning.
-        raw: String,
-    },
 }
 
 /// What a complete listing brought.
@@ -73,7 +63,6 @@ pub(super) async fn list_window(
     let feed = client.feed();
     let limit = context.settings.limits.pages_per_listing;
     let mut brought = Brought::default();
-    let mut nameless = None;
     let mut seen: HashSet<NextPage> = HashSet::new();
     let mut request = list_content(&feed, content_type, window);
     for _ in 0..limit {
@@ -81,34 +70,53 @@ pub(super) async fn list_window(
             .ask(Operation::ListContent, request, |response| parse_list_content(&feed, content_type, response))
             .await?;
         let mut contents: Vec<Listed> = page.contents.into_iter().map(listed).collect();
+        let mut refused = Vec::new();
         for entry in page.unreadable {
             match listed_despite(&feed, content_type, window, &entry) {
                 Some(content) => contents.push(content),
-                None => nameless = Some(entry),
+                None => refused.push(refused_entry(&feed, content_type, entry)),
             }
         }
-        brought.contents += contents.len() as u64;
-        if !contents.is_empty() {
-            let new = context.ledger.contents_listed(client.tenant, contents, context.clock.now()).await?;
-            brought.new += new;
-            context.board.update(client.tenant, |line| {
-                line.counts.listed += new;
-                line.pending += new;
-            });
-        }
+        brought.add(write_down(context, client, contents, refused).await?);
         // Stopping here is safe: what was listed is written, and the window is listed again from its beginning.
-        let Some(next) = page.next else {
-            return match nameless {
-                Some(UnreadableEntry { problem, raw, .. }) => Err(ListFailure::NamelessEntry { window, problem, raw }),
-                None => Ok(brought),
-            };
-        };
+        let Some(next) = page.next else { return Ok(brought) };
         request = list_content_next(&feed, &next).map_err(Failure::from)?;
         if !seen.insert(next) {
             return Err(ListFailure::PagesRepeat { window });
         }
     }
     Err(ListFailure::TooManyPages { window, limit })
+}
+
+/// Writes down what a page named.
+async fn write_down(
+    context: &Context,
+    client: Client<'_>,
+    contents: Vec<Listed>,
+    refused: Vec<RefusedEntry>,
+) -> Result<Brought, LedgerError> {
+    let now = context.clock.now();
+    let mut brought = Brought { contents: (contents.len() + refused.len()) as u64, new: 0 };
+    if !contents.is_empty() {
+        brought.new = context.ledger.contents_listed(client.tenant, contents, now).await?;
+    }
+    let mut lost = 0;
+    if !refused.is_empty() {
+        lost = context.ledger.entries_refused(client.tenant, refused, now).await?;
+    }
+    context.board.update(client.tenant, |line| {
+        line.counts.listed += brought.new + lost;
+        line.counts.lost += lost;
+        line.pending += brought.new;
+    });
+    Ok(brought)
+}
+
+impl Brought {
+    fn add(&mut self, other: Self) {
+        self.contents += other.contents;
+        self.new += other.new;
+    }
 }
 
 fn listed(content: ListedContent) -> Listed {
@@ -121,29 +129,39 @@ fn listed(content: ListedContent) -> Listed {
     }
 }
 
-/// A content whose entry cannot be read in full, but has a name: it must be archived, or named as lost, like any other. One
-/// without a usable URI is asked for where the documentation says it is; one with a foreign URI keeps it, and the fetch
-/// will refuse it by name.
+/// A content whose entry cannot be read in full, but has a name: one without a usable URI is asked for where the
+/// documentation says it is. One whose URI points elsewhere is not: the feed has said where it is, and there we do not go.
 fn listed_despite(
     feed: &Feed<'_>,
     content_type: &ContentType,
     window: Window,
     entry: &UnreadableEntry,
 ) -> Option<Listed> {
+    if matches!(entry.problem, EntryProblem::Refused(_)) {
+        return None;
+    }
     let content_id = entry.content_id.clone()?;
-    let given = match entry.problem {
-        EntryProblem::Refused(_) => uri_in(&entry.raw),
-        _ => None,
-    };
-    let content_uri = given.or_else(|| documented_uri(feed, &content_id))?;
+    let content_uri = documented_uri(feed, &content_id)?;
     let created = entry.content_created.unwrap_or_else(|| window.start());
-    tracing::warn!(tenant = %feed.tenant, %content_type, %content_id, problem = %entry.problem, "a listed content has an odd entry");
+    tracing::debug!(tenant = %feed.tenant, %content_type, %content_id, problem = %entry.problem, "an odd entry is listed");
     Some(Listed { content_type: content_type.clone(), content_id, content_uri, created, expires: expiry(created) })
 }
 
-fn uri_in(raw: &str) -> Option<ContentUri> {
-    let entry: serde_json::Value = serde_json::from_str(raw).ok()?;
-    entry.get("contentUri")?.as_str()?.parse().ok()
+/// An entry that names no blob we may fetch: written down as lost from the start.
+fn refused_entry(feed: &Feed<'_>, content_type: &ContentType, entry: UnreadableEntry) -> RefusedEntry {
+    let kind = match entry.problem {
+        EntryProblem::Refused(_) => LossKind::RefusedUrl,
+        _ => LossKind::Unreadable,
+    };
+    let message = crate::chain(&entry.problem);
+    tracing::warn!(tenant = %feed.tenant, %content_type, problem = message, "a listed entry names no content we may fetch");
+    RefusedEntry {
+        content_type: content_type.clone(),
+        content_id: entry.content_id,
+        created: entry.content_created,
+        raw: entry.raw,
+        loss: Loss { kind, message },
+    }
 }
 
 /// `{feed root}/audit/{contentId}` (activity-api.md §2.4, the sample's form).

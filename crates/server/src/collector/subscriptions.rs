@@ -61,10 +61,19 @@ pub(super) async fn look_after(
             SubscriptionAction::Wait { until } => standing.waiting.push((content_type, until)),
             SubscriptionAction::Start => start(context, client, content_type, &mut standing).await?,
         }
+        if standing.refused.iter().any(|(_, failure)| is_of_tenant(failure)) {
+            // The others would be refused for the same reason, each with a quarter of an hour to wait.
+            break;
+        }
     }
     if standing.started {
-        // The answer to a start is not proof; the list is. It says at once what can be listed.
-        list(context, client).await?;
+        // The answer to a start is not proof; the list is. It says at once what can be listed, and also whether a start
+        // whose answer was lost was carried out.
+        let known = list(context, client).await?;
+        let is_enabled = |content_type: &ContentType| {
+            known.iter().any(|known| known.content_type == *content_type && known.enabled == Some(true))
+        };
+        standing.refused.retain(|(content_type, _)| !is_enabled(content_type));
     }
     Ok(standing)
 }
@@ -125,7 +134,20 @@ pub(super) async fn start(
             }
             _ => standing.refused.push((content_type, failure)),
         },
-        _ => standing.refused.push((content_type, failure)),
+        Failure::Transport(_) => {
+            standing.started = true;
+            standing.refused.push((content_type, failure));
+        }
+        Failure::Token(_) | Failure::Refused(_) => standing.refused.push((content_type, failure)),
     }
     Ok(())
+}
+
+fn is_of_tenant(failure: &Failure) -> bool {
+    match failure {
+        Failure::Token(_) => true,
+        Failure::Api { refused_again: Some(_), .. } => true,
+        Failure::Api { error, .. } => matches!(error.disposition(), Disposition::NeedsTenantAdmin(_)),
+        Failure::Transport(_) | Failure::Refused(_) => false,
+    }
 }

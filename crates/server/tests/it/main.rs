@@ -2,6 +2,8 @@
 //! archived, byte for byte.
 
 mod collect;
+mod durable;
 mod restart;
 mod rig;
 mod serve;
+mod trouble;

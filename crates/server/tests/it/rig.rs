@@ -161,9 +161,17 @@ impl Rig {
     }
 
     pub(crate) fn collector_over(&self, transport: Arc<dyn Transport>) -> Collector {
+        self.collector_of(transport, Arc::new(self.ledger.clone()))
+    }
+
+    pub(crate) fn collector_with(&self, ledger: Arc<dyn Ledger>) -> Collector {
+        self.collector_of(self.transport(), ledger)
+    }
+
+    fn collector_of(&self, transport: Arc<dyn Transport>, ledger: Arc<dyn Ledger>) -> Collector {
         let parts = CollectorParts {
             transport,
-            ledger: Arc::new(self.ledger.clone()),
+            ledger,
             archive: self.archive.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             metrics: Arc::clone(&self.metrics),

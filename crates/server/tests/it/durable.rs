@@ -1,0 +1,238 @@
+//! Ledger and disk in trouble: the collector waits, says so, goes on, and neither loses nor doubles a record.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use emulator::FaultPlan;
+use engine::model::{
+    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
+    RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+};
+use ledger::sqlite::SqliteLedger;
+use ledger::{Ledger, LedgerError, LedgerFuture};
+use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
+use server::collector::Ended;
+use tokio::sync::oneshot;
+
+use crate::rig::{Rig, small_world};
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Works,
+    /// Somebody else holds the ledger: nothing is written.
+    Busy,
+    /// It is written, and the answer is an error all the same.
+    WrittenAndFails,
+    /// Nothing is written, and no answer ever comes.
+    Hangs,
+}
+
+/// Asks before every call what is to become of it: by the method's name and how often it was called before.
+struct FaultyLedger {
+    inner: SqliteLedger,
+    fate: Box<dyn Fn(&'static str, u32) -> Fate + Send + Sync>,
+    calls: Mutex<BTreeMap<&'static str, u32>>,
+}
+
+impl FaultyLedger {
+    fn new(rig: &Rig, fate: impl Fn(&'static str, u32) -> Fate + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { inner: rig.ledger.clone(), fate: Box::new(fate), calls: Mutex::default() })
+    }
+
+    fn fate_of(&self, method: &'static str) -> Fate {
+        let mut calls = self.calls.lock().unwrap();
+        let count = calls.entry(method).or_default();
+        *count += 1;
+        (self.fate)(method, *count - 1)
+    }
+}
+
+macro_rules! delegate {
+    ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+        impl Ledger for FaultyLedger {
+            $(fn $name(&self, $($argument: $kind),*) -> LedgerFuture<'_, $result> {
+                Box::pin(async move {
+                    let path = PathBuf::from("ledger.db");
+                    let fate = self.fate_of(stringify!($name));
+                    match fate {
+                        Fate::Busy => return Err(LedgerError::Busy { path }),
+                        Fate::Hangs => std::future::pending::<()>().await,
+                        Fate::Works | Fate::WrittenAndFails => {}
+                    }
+                    let result = self.inner.$name($($argument),*).await?;
+                    if fate == Fate::WrittenAndFails {
+                        let source = Arc::new(io::Error::other("the disk answered too late"));
+                        return Err(LedgerError::Io { path, source });
+                    }
+                    Ok(result)
+                })
+            })*
+        }
+    };
+}
+
+delegate! {
+    fn add_tenant(id: TenantId, label: String, collect_from: Timestamp, now: Timestamp) -> bool;
+    fn tenant(id: TenantId) -> Option<Tenant>;
+    fn tenants_since(revision: u64) -> (u64, Vec<Tenant>);
+    fn set_tenant_state(id: TenantId, state: TenantState) -> bool;
+    fn purge_tenant(id: TenantId) -> ();
+    fn set_problem(id: TenantId, content_type: Option<ContentType>, problem: Option<Problem>) -> ();
+    fn subscriptions(tenant: TenantId) -> Vec<Subscription>;
+    fn subscriptions_listed(tenant: TenantId, listed: Vec<(ContentType, Option<bool>)>, now: Timestamp) -> ();
+    fn start_requested(tenant: TenantId, content_type: ContentType, now: Timestamp) -> ();
+    fn tiles(tenant: TenantId, content_type: ContentType) -> Vec<Tile>;
+    fn contents_listed(tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> u64;
+    fn entries_refused(tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> u64;
+    fn tile_listed(tenant: TenantId, content_type: ContentType, tile: Tile) -> ();
+    fn pending(tenant: TenantId, now: Timestamp, limit: u32, in_flight: Vec<i64>) -> Vec<Pending>;
+    fn next_attempt_at(tenant: TenantId) -> Option<Timestamp>;
+    fn content_failed(tenant: TenantId, row: i64, message: String, next_attempt_at: Timestamp) -> ();
+    fn content_lost(tenant: TenantId, row: i64, loss: Loss, now: Timestamp) -> ();
+    fn content_state(tenant: TenantId, content_type: ContentType, content_id: String) -> Option<ContentState>;
+    fn commit(commit: Commit) -> ();
+    fn segments(tenant: TenantId) -> Vec<SegmentRow>;
+    fn all_segments() -> Vec<(TenantId, Vec<SegmentRow>)>;
+    fn replace_segments(
+        tenant: TenantId,
+        number: CommitNumber,
+        removed: Vec<SegmentRow>,
+        added: Vec<SegmentRow>,
+        now: Timestamp
+    ) -> ();
+    fn obsolete(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
+    fn obsolete_deleted(tenant: TenantId, segments: Vec<SegmentRow>) -> ();
+    fn quarantine(tenant: TenantId, limit: u32) -> Vec<QuarantineRow>;
+    fn losses(tenant: TenantId, limit: u32) -> Vec<LostContent>;
+    fn coverage(tenant: TenantId) -> Vec<Coverage>;
+    fn fold(tenant: TenantId, before: Timestamp, limit: u32) -> u64;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_was_written_although_it_failed_is_not_made_twice() {
+    let rig = Rig::new(small_world(1, 2, 300), FaultPlan::default()).await;
+    let ledger = FaultyLedger::new(&rig, |method, call| match method {
+        "commit" | "replace_segments" if call % 2 == 0 => Fate::WrittenAndFails,
+        _ => Fate::Works,
+    });
+    let collector = rig.collector_with(ledger);
+    let report = collector.collect_once(&[], std::future::pending()).await.unwrap();
+    assert!(report.is_complete(), "{report:#?}");
+    rig.check_all_there().await;
+    rig.collect_once().await;
+    rig.check_no_orphans().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_is_busy_now_and_then_is_waited_for() {
+    for seed in 1..=3 {
+        let rig = Rig::new(small_world(seed, 2, 200), FaultPlan::default()).await;
+        let ledger = FaultyLedger::new(&rig, move |method, call| {
+            let mut rng = fastrand::Rng::with_seed(seed ^ u64::from(call) << 32 ^ method.len() as u64);
+            // The very first look for tenants has nobody to wait for it.
+            if rng.u32(..100) < 3 && (method, call) != ("tenants_since", 0) { Fate::Busy } else { Fate::Works }
+        });
+        let collector = rig.collector_with(ledger);
+        let report = collector.collect_once(&[], std::future::pending()).await.unwrap();
+        assert!(report.is_complete(), "seed {seed}: {report:#?}");
+        rig.check_all_there().await;
+        rig.collect_once().await;
+        rig.check_no_orphans().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_between_the_files_and_the_ledger_nothing_is_left_behind() {
+    for method in ["commit", "replace_segments", "obsolete_deleted", "tile_listed", "contents_listed", "fold"] {
+        for call in [0, 3] {
+            let mut rig = Rig::new(small_world(4, 1, 200), FaultPlan::default()).await;
+            rig.settings.limits.commit_contents = 2;
+            let (hangs, hung) = oneshot::channel();
+            let hangs = Mutex::new(Some(hangs));
+            let ledger = FaultyLedger::new(&rig, move |called, count| {
+                if called == method && count == call {
+                    hangs.lock().unwrap().take().map(|hangs| hangs.send(()));
+                    return Fate::Hangs;
+                }
+                Fate::Works
+            });
+            let collector = rig.collector_with(ledger);
+            tokio::select! {
+                // Dropped where it stands, as a process that is killed.
+                Ok(()) = hung => {}
+                report = collector.collect_once(&[], std::future::pending()) => {
+                    // It was never called so often.
+                    assert!(report.unwrap().is_complete() && call > 0, "{method} is never called");
+                }
+            }
+            drop(collector);
+            rig.archived().await;
+            assert!(rig.collect_once().await.is_complete(), "{method}, call {call}");
+            rig.check_all_there().await;
+            rig.check_no_orphans().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_that_cannot_be_written_is_waited_for_and_named() {
+    let rig = Rig::new(small_world(5, 1, 200), FaultPlan::default()).await;
+    // Root may write anywhere, so permissions would prove nothing: a file stands where the tenant's folder should be.
+    let folder = rig.archive.root().join(format!("tenant={}", rig.tenants()[0]));
+    std::fs::write(&folder, "in the way").unwrap();
+    let collector = rig.collector();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let run = async {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        collector.run(stopped).await.unwrap()
+    };
+    let story = async {
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        let problem = collector.board().snapshot().problem.expect("everybody waits");
+        assert_eq!(problem.kind, "archive_unavailable");
+        assert!(problem.message.contains("set [archive] url to a folder"), "{problem:?}");
+        assert!(rig.archived().await.is_empty());
+        std::fs::remove_file(&folder).unwrap();
+        tokio::time::sleep(Duration::from_secs(180)).await;
+        assert_eq!(collector.board().snapshot().problem, None);
+        stop.send(()).unwrap();
+    };
+    let (report, ()) = tokio::join!(run, story);
+    assert_eq!(report.ended, Ended::Stopped);
+    rig.check_all_there().await;
+    rig.collect_once().await;
+    rig.check_no_orphans().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_that_cannot_be_written_ends_a_run_that_somebody_waits_for() {
+    let rig = Rig::new(small_world(6, 1, 50), FaultPlan::default()).await;
+    let folder = rig.archive.root().join(format!("tenant={}", rig.tenants()[0]));
+    std::fs::write(&folder, "in the way").unwrap();
+    let report = rig.collect_once().await;
+    assert!(!report.is_complete());
+    assert_eq!(report.problem.map(|problem| problem.kind).as_deref(), Some("archive_unavailable"));
+    std::fs::remove_file(&folder).unwrap();
+    assert!(rig.collect_once().await.is_complete());
+    rig.check_all_there().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_segments_are_merged_and_their_files_go() {
+    let mut rig = Rig::new(small_world(7, 1, 400), FaultPlan::default()).await;
+    rig.settings.limits.commit_contents = 1;
+    let report = rig.collect_once().await;
+    assert!(report.is_complete(), "{report:#?}");
+    assert!(report.total().commits > 100, "{}", report.total().commits);
+    let segments = rig.ledger.segments(rig.tenants()[0]).await.unwrap();
+    assert!(segments.len() < 60, "{} segments", segments.len());
+    rig.check_all_there().await;
+    rig.check_no_orphans().await;
+}
