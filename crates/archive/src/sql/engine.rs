@@ -36,14 +36,11 @@ use super::error::{Limits, QueryError};
 use super::functions;
 use super::spill::SpillFolder;
 use super::stream::QueryStream;
-use super::table::{AuditTable, Pruning, TABLE};
+use super::table::{AuditTable, BATCH_ROWS, Pruning, TABLE};
 use crate::segment::Segment;
 
 /// The store's name inside a session; nobody sees it but DataFusion.
 const STORE_URL: &str = "archive://segments";
-
-/// Rows of a batch. Fewer cost time for each batch; more would make batches of a size with all memory out of large records.
-const BATCH_ROWS: usize = 2048;
 
 /// Bytes of Parquet footers kept from query to query: those of about a thousand segments.
 const FOOTER_CACHE_BYTES: usize = 32 << 20;

@@ -41,6 +41,15 @@ const COMMIT: &str = "commit";
 /// Bytes read from a segment's end at first: enough for the footer and page index of most, so that one read suffices.
 const FOOTER_GUESS_BYTES: usize = 64 << 10;
 
+/// Rows of a batch. Fewer cost time for each batch, more gain nothing that shows.
+pub(super) const BATCH_ROWS: usize = 2048;
+/// Rows of a batch however large they are.
+const BATCH_ROWS_MIN: usize = 64;
+/// Bytes of `raw` a batch should have at most: sorting needs several batches in memory.
+const BATCH_RAW_BYTES: u64 = 16 << 20;
+/// How many times a segment's bytes its records have, as a rule.
+const PACKED_TIMES: u64 = 10;
+
 /// The columns as SQL sees them: those of the files, with texts as views, which are compared and grouped without copying.
 pub(super) fn table_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -145,9 +154,27 @@ impl TableProvider for AuditTable {
             .with_statistics(statistics(&candidates, &schema))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
+            .with_batch_size(batch_rows(&candidates, reads_raw(&schema, projection)))
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+fn reads_raw(schema: &Schema, projection: Option<&Vec<usize>>) -> bool {
+    let raw = schema.index_of("raw").ok();
+    projection.is_none_or(|projection| projection.iter().any(|column| Some(*column) == raw))
+}
+
+/// Rows to decode at a time where records are large; `None` leaves it to the session.
+fn batch_rows(candidates: &[&Segment], reads_raw: bool) -> Option<usize> {
+    if !reads_raw {
+        return None;
+    }
+    // What a file's records are on average, unpacked; the largest average decides for all.
+    let record_bytes =
+        candidates.iter().map(|segment| segment.bytes.saturating_mul(PACKED_TIMES) / segment.rows.max(1)).max()?;
+    let rows = usize::try_from(BATCH_RAW_BYTES / record_bytes.max(1)).unwrap_or(usize::MAX);
+    (rows < BATCH_ROWS).then(|| rows.max(BATCH_ROWS_MIN))
 }
 
 /// Keeps as many segments as it takes to have that many rows. Which rows come first is nowhere promised.

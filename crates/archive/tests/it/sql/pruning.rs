@@ -76,25 +76,35 @@ async fn a_limit_opens_no_more_files_than_it_needs() {
     assert!(opened(&fixture, "SELECT id FROM audit LIMIT 0").await.is_empty());
 }
 
-#[tokio::test]
-async fn raw_is_not_read_unless_it_is_asked_for() {
-    let mut fixture = Fixture::empty();
-    // Text that does not compress, so that reading it shows.
+/// Records whose text does not compress well, so that reading it shows.
+fn noisy_records(count: usize, bytes: usize) -> Vec<String> {
     let mut seed = 7_u64;
     let mut noise = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         format!("{seed:016x}")
     };
-    let records: Vec<String> = (0..400)
-        .map(|number| {
-            let noise: String = (0..60).map(|_| noise()).collect();
-            format!(
-                r#"{{"Id":"{number}","CreationTime":"2026-03-04T10:00:00","Operation":"o{}","X":"{noise}"}}"#,
-                number % 7
-            )
-        })
-        .collect();
-    fixture.commit(ALPHA, 1, &records);
+    let record = |number: usize| {
+        let noise: String = (0..bytes / 16).map(|_| noise()).collect();
+        let operation = number % 7;
+        format!(r#"{{"Id":"{number}","CreationTime":"2026-03-04T10:00:00","Operation":"o{operation}","X":"{noise}"}}"#)
+    };
+    (0..count).map(record).collect()
+}
+
+#[tokio::test]
+async fn large_records_come_in_small_batches() {
+    let mut fixture = Fixture::empty();
+    fixture.commit(ALPHA, 1, &noisy_records(400, 12_000));
+    let first = async |sql: &str| fixture.query(sql).await.unwrap().next_batch().await.unwrap().unwrap().num_rows();
+    assert_eq!(first("SELECT id, operation FROM audit").await, 400);
+    let rows = first("SELECT raw FROM audit").await;
+    assert!((64..350).contains(&rows), "{rows}");
+}
+
+#[tokio::test]
+async fn raw_is_not_read_unless_it_is_asked_for() {
+    let mut fixture = Fixture::empty();
+    fixture.commit(ALPHA, 1, &noisy_records(400, 1000));
     let (engine, store) = fixture.counting_engine();
     let bytes = async |sql: &str| {
         let rows = engine.query(fixture.manifest(), sql).await.unwrap();
