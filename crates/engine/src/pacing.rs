@@ -31,7 +31,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 /// This many requests since the last throttling make the next one a new matter: the service serves us, and the pause it
 /// asks for is answer enough. Smaller: a quota far below our rate is met with hardly any slowing. Larger: a service that
 /// throttles one request in a hundred, whatever we do, is slowed down to nothing.
-const SERVED_MIN: u32 = 50;
+const SERVED_MIN: u32 = 10;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

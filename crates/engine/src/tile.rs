@@ -54,6 +54,11 @@ impl Grid {
     /// One hour: a busy tenant's hour is some pages; a day of tiles is 24 rows.
     pub const HOUR: Grid = Grid { seconds: 3600 };
 
+    /// Four hours, the default: a week of five content types is 210 listings, which a tenant's budget of a minute holds
+    /// many times over. Smaller: catching up takes longer than fetching. Larger: each poll of a tenant with thousands of
+    /// contents a day goes through more pages of what it has seen already.
+    pub const FOUR_HOURS: Grid = Grid { seconds: 4 * 3600 };
+
     /// Tiles of `span`.
     ///
     /// # Errors

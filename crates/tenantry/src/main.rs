@@ -1,1 +1,60 @@
-fn main() {}
+//! `tenantry`, the program: one screen that reads the command line and hands each command to its file.
+
+mod cli;
+mod commands;
+mod config;
+mod exit;
+mod logging;
+mod present;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(&cli.global);
+    // Two rustls providers are compiled in (the store client brings another); without this rustls would refuse to choose.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider is installed already");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(&exit::Failure::new(exit::Code::Other, format!("cannot start the runtime: {error}")));
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), exit::Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Demo(args) => commands::demo::run(global, args).await,
+        Command::Serve => commands::serve::run(global).await,
+        Command::Collect(args) => commands::collect::run(global, args).await,
+        Command::Tenant(command) => commands::tenant::run(global, command).await,
+        Command::Subscription(command) => commands::subscription::run(global, command).await,
+        Command::Coverage(args) => commands::coverage::run(global, args).await,
+        #[cfg(feature = "query")]
+        Command::Query(args) => commands::query::run(global, args).await,
+        Command::Archive(command) => commands::archive::run(global, command).await,
+        Command::Emulate(args) => commands::emulate::run(global, args).await,
+        Command::Config(command) => commands::config::run(global, &command),
+    }
+}
+
+fn fail(failure: &exit::Failure) -> ExitCode {
+    // Not `eprintln!`: a closed stderr must not turn a documented exit code into a panic.
+    let _ = writeln!(std::io::stderr(), "tenantry: {}", failure.message);
+    failure.code.into()
+}

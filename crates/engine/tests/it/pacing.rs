@@ -166,8 +166,8 @@ fn a_service_that_throttles_now_and_then_whatever_we_do_is_paused_for_and_not_sl
     let mut bucket = Bucket::new(1500);
     let mut now = Duration::ZERO;
     for throttling in 0..30 {
-        // The border: 50 served requests make the next throttling a new matter.
-        for _ in 0..50 {
+        // The border: 10 served requests make the next throttling a new matter.
+        for _ in 0..10 {
             while let Some(wait) = bucket.take(now) {
                 now += wait;
             }
@@ -176,7 +176,7 @@ fn a_service_that_throttles_now_and_then_whatever_we_do_is_paused_for_and_not_sl
         assert_eq!(bucket.rate(), 1500, "after throttling {throttling}");
         now += secs(2);
     }
-    for _ in 0..49 {
+    for _ in 0..9 {
         while let Some(wait) = bucket.take(now) {
             now += wait;
         }

@@ -1,0 +1,320 @@
+//! The command line: what may be typed, and its help text.
+//!
+//! Never does anything: `main` hands each command to the file of its name under `commands/`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use server::protocol::ids::{ContentType, TenantId};
+
+use crate::config::parse_duration;
+
+/// Collects Microsoft 365 audit records from every tenant that consents, and loses none.
+#[derive(Debug, Parser)]
+#[command(name = "tenantry", version, max_term_width = 110, propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  an unexpected failure
+  2  the command line cannot be carried out as written
+  3  the configuration is missing or wrong
+  4  the other side refused us (credential, consent, permission, cloud)
+  5  it ran, and something is incomplete (contents failing or lost, a requirement not met)
+  6  local storage (full disk, unwritable folder, corrupt ledger or segment)
+  7  another instance is running on the same data folder or address";
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The configuration file [default: tenantry.toml, when there is one here]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the ledger and the archive are, unless the configuration places them elsewhere
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Results as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Only warnings and errors on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// More on stderr; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Emulator and collector together: collects from an emulated Microsoft and shows what came of it
+    Demo(DemoArgs),
+    /// Collects all day, with the console at console.listen
+    Serve,
+    /// Collects everything available now
+    Collect(CollectArgs),
+    /// The tenants that are collected
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// The subscriptions of tenants, at Microsoft's side
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
+    /// What is complete, and through when, for each tenant and content type
+    Coverage(CoverageArgs),
+    /// Runs SQL over the archive; its table is called `audit`
+    #[cfg(feature = "query")]
+    Query(QueryArgs),
+    /// The archive's files
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
+    /// Microsoft's side on this machine: Entra ID and the Activity API, for tests and development
+    Emulate(EmulateArgs),
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Exit when everything published has been collected, instead of going on until Ctrl-C
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Replay recorded records (NDJSON; .zst and .gz are unpacked) with fresh ids and times
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) records: Vec<PathBuf>,
+    /// How many tenants Microsoft's side has
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) tenants: u32,
+    /// Repeats a demo exactly
+    #[arg(long, default_value_t = 2026)]
+    pub(crate) seed: u64,
+    /// The faults Microsoft's side shows: a TOML file, or a preset (demo, ten-percent, none)
+    #[arg(long, value_name = "FILE", default_value = "demo")]
+    pub(crate) faults: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollectArgs {
+    /// Catch up on everything available now, then exit
+    #[arg(long, required = true)]
+    pub(crate) once: bool,
+    /// Only these tenants
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Vec<TenantId>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Begins to collect a tenant that has consented
+    Add {
+        /// The tenant's id (a GUID)
+        id: TenantId,
+        /// What to call it
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// All tenants and how they are
+    List,
+    /// One tenant in full
+    Show {
+        /// The tenant's id
+        id: TenantId,
+    },
+    /// Stops collecting a tenant; its subscriptions stay, and what the feed keeps for seven days can be caught up on
+    Pause {
+        /// The tenant's id
+        id: TenantId,
+    },
+    /// Collects a paused tenant again
+    Resume {
+        /// The tenant's id
+        id: TenantId,
+    },
+    /// Offboards a tenant; its archive is kept unless --purge is given
+    Remove {
+        /// The tenant's id
+        id: TenantId,
+        /// Delete its records and everything known about it, too
+        #[arg(long)]
+        purge: bool,
+        /// Do it; without this flag a purge only says what it would delete
+        #[arg(long, requires = "purge")]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubscriptionFilter {
+    /// Only these tenants [default: all active ones]
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Vec<TenantId>,
+    /// Only these content types [default: the configured ones]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Vec<ContentType>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubscriptionCommand {
+    /// Asks Microsoft which subscriptions there are
+    List(SubscriptionFilter),
+    /// Starts those that are missing
+    Start(SubscriptionFilter),
+    /// Stops them: content of the time until the next start can never be had
+    Stop {
+        #[command(flatten)]
+        filter: SubscriptionFilter,
+        /// Do it; without this flag it only says what it would stop
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoverageArgs {
+    /// Only these tenants
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Vec<TenantId>,
+    /// Exit with 5 unless every tenant and type meets this, such as "complete within 2h"
+    #[arg(long, value_name = "WHAT", value_parser = parse_requirement)]
+    pub(crate) require: Option<Requirement>,
+}
+
+/// What `--require` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Requirement {
+    /// How far back "complete through" may lie.
+    pub(crate) within: Duration,
+}
+
+fn parse_requirement(text: &str) -> Result<Requirement, String> {
+    text.trim()
+        .strip_prefix("complete within ")
+        .and_then(parse_duration)
+        .map(|within| Requirement { within })
+        .ok_or_else(|| "write it as \"complete within 2h\", with ms, s, m, h or d".to_owned())
+}
+
+/// How `query` prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns for a terminal
+    Table,
+    /// One JSON array
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Comma-separated, RFC 4180, with a header
+    Csv,
+    /// A Parquet file
+    Parquet,
+}
+
+#[cfg(feature = "query")]
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// How to print the result [default: table; json with --json]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Write the result to this file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// List the functions that read JSON in `raw`
+    #[arg(long, conflicts_with = "sql")]
+    pub(crate) functions: bool,
+    /// The query, such as "SELECT operation, count(*) FROM audit GROUP BY operation"; - reads it from stdin
+    #[arg(required_unless_present = "functions")]
+    pub(crate) sql: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// Re-reads every file: digests, counts, ledger against files
+    Verify {
+        /// Only these tenants
+        #[arg(long, value_name = "ID")]
+        tenant: Vec<TenantId>,
+    },
+    /// Merges small segments now
+    Compact {
+        /// Only these tenants
+        #[arg(long, value_name = "ID")]
+        tenant: Vec<TenantId>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmulateArgs {
+    /// Where to listen for HTTP
+    #[arg(long, default_value = "127.0.0.1:7000", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// Where to listen for HTTPS as well, with a certificate of an own CA for Microsoft's host names
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) tls_listen: Option<SocketAddr>,
+    /// Where the CA is kept between runs and its certificate (ca.pem) is written [default: made anew, in the data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ca_dir: Option<PathBuf>,
+    /// How many tenants there are
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) tenants: u32,
+    /// Replay recorded records (NDJSON; .zst and .gz are unpacked) with fresh ids and times
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) records: Vec<PathBuf>,
+    /// A fault plan: a TOML file, or the name of a preset (ten-percent, demo, none)
+    #[arg(long, value_name = "FILE", default_value = "none")]
+    pub(crate) faults: String,
+    /// Repeats a world exactly: the same tenants, records, contents and faults
+    #[arg(long, default_value_t = 2026)]
+    pub(crate) seed: u64,
+    /// More of the world (volumes, lateness, duplicates, limits), in a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) world: Option<PathBuf>,
+    /// The application that may ask for tokens [default: one drawn from the seed]
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<server::protocol::ids::ClientId>,
+    /// A file with that application's secret [default: one drawn from the seed, printed at the start]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_secret_file: Option<PathBuf>,
+    /// A certificate (PEM) that application may sign assertions with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Validates the configuration, with everything it points to
+    Check,
+    /// Prints every value in force and where it comes from
+    Show,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_requirement_is_read_with_its_unit() {
+        assert_eq!(parse_requirement("complete within 2h"), Ok(Requirement { within: Duration::from_secs(7200) }));
+        assert!(parse_requirement("complete").is_err());
+        assert!(parse_requirement("complete within 2").is_err());
+    }
+
+    #[test]
+    fn a_malformed_tenant_id_is_refused_with_its_text() {
+        let error = Cli::try_parse_from(["tenantry", "tenant", "add", "contoso.com"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("must be a GUID"), "{error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! `collect --once`: catches up on everything available now, then exits with what came of it.
+//!
+//! Never loops for ever: what keeps failing is reported, and the next run tries again.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use server::clock::SystemClock;
+use server::collector::{Board, Ended, RunReport};
+use server::metrics::Metrics;
+use server::transport::{HttpTransport, Timeouts};
+use server::{Collector, CollectorParts};
+
+use super::{load, store};
+use crate::cli::{CollectArgs, Global};
+use crate::config::Config;
+use crate::exit::{Code, Failure};
+use crate::present;
+
+pub(crate) async fn run(global: &Global, args: CollectArgs) -> Result<(), Failure> {
+    debug_assert!(args.once, "clap requires --once");
+    let config = load(global)?;
+    let collector = open(&config).await?;
+    store::selected_tenants(collector.ledger.as_ref(), &args.tenant).await?;
+    let painter = Painter::start(global, collector.collector.board().clone());
+    let report = collector.collector.collect_once(&args.tenant, stop_signal()).await;
+    painter.finish();
+    let report = report.map_err(|error| Failure::from_chain(Code::Storage, &error))?;
+    if global.json {
+        present::print_json(&to_json(&report))?;
+    } else {
+        present::print(&to_table(&report))?;
+    }
+    outcome(&report)
+}
+
+/// A collector with everything it holds on to.
+pub(crate) struct OpenCollector {
+    pub(crate) collector: Collector,
+    pub(crate) ledger: Arc<server::ledger::sqlite::SqliteLedger>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Held until the collector is gone.
+    #[expect(dead_code, reason = "what counts is that it lives")]
+    lock: Option<server::instance::InstanceLock>,
+}
+
+/// Opens everything a collector needs, in the order that gives the clearest refusal.
+pub(crate) async fn open(config: &Config) -> Result<OpenCollector, Failure> {
+    let settings = store::settings(config)?;
+    for output in &config.outputs {
+        tracing::warn!(
+            output = output.name,
+            kind = output.kind,
+            "this version delivers to no outputs yet; records wait in the archive"
+        );
+    }
+    let lock = store::lock(config)?;
+    Ok(OpenCollector { lock: Some(lock), ..assemble(config, settings)? })
+}
+
+/// The same for a command that asks Microsoft something while a collector may be running; it collects nothing.
+pub(crate) fn open_beside(config: &Config) -> Result<OpenCollector, Failure> {
+    assemble(config, store::settings(config)?)
+}
+
+fn assemble(config: &Config, settings: server::settings::Settings) -> Result<OpenCollector, Failure> {
+    let ledger = store::open_ledger(config)?;
+    let archive = store::open_archive(config)?;
+    let transport =
+        HttpTransport::new(&Timeouts::default()).map_err(|error| Failure::from_chain(Code::Config, &error))?;
+    let metrics = Arc::new(Metrics::default());
+    let parts = CollectorParts {
+        transport: Arc::new(transport),
+        ledger: ledger.clone(),
+        archive,
+        clock: Arc::new(SystemClock),
+        metrics: metrics.clone(),
+    };
+    Ok(OpenCollector { collector: Collector::new(settings, &parts), ledger, metrics, lock: None })
+}
+
+/// Completes at the first SIGINT or SIGTERM.
+pub(crate) async fn stop_signal() {
+    let terminate = async {
+        #[cfg(unix)]
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+/// The exit of a run: complete, stopped, or with something left.
+pub(crate) fn outcome(report: &RunReport) -> Result<(), Failure> {
+    if let Some(problem) = &report.problem {
+        return Err(Failure::new(code_of(&problem.kind), &problem.message));
+    }
+    let blocked: Vec<_> = report
+        .tenants
+        .iter()
+        .filter_map(|tenant| {
+            let problem = tenant.progress.problem.as_ref().or_else(|| tenant.progress.type_problems.values().next())?;
+            Some((tenant.progress.tenant, problem))
+        })
+        .collect();
+    if let Some((tenant, problem)) = blocked.first() {
+        let more = if blocked.len() > 1 { format!(" (and {} more tenants)", blocked.len() - 1) } else { String::new() };
+        return Err(Failure::new(code_of(&problem.kind), format!("tenant {tenant}: {}{more}", problem.message)));
+    }
+    if report.is_complete() {
+        return Ok(());
+    }
+    if report.ended == Ended::Stopped {
+        return Err(Failure::new(
+            Code::Incomplete,
+            "stopped before everything was collected; the next run goes on where this one was",
+        ));
+    }
+    let unfinished: u64 = report.tenants.iter().map(|tenant| tenant.unfinished).sum();
+    let reason = report.tenants.iter().find_map(|tenant| tenant.last_failure.as_deref()).unwrap_or("see the log");
+    Err(Failure::new(
+        Code::Incomplete,
+        format!(
+            "{unfinished} content(s) could not be had yet ({reason}); the next run tries again, and `tenantry coverage` lists them"
+        ),
+    ))
+}
+
+/// Problems that lie on this machine end with the storage code; whatever the other side says no to, with its own.
+fn code_of(kind: &str) -> Code {
+    match kind {
+        "disk_full" | "ledger_locked" | "archive_unwritable" | "ledger_unavailable" => Code::Storage,
+        "service_down" | "throttled" | "network" | "unreachable" => Code::Incomplete,
+        _ => Code::Refused,
+    }
+}
+
+fn to_table(report: &RunReport) -> String {
+    let rows = report
+        .tenants
+        .iter()
+        .map(|tenant| {
+            let counts = &tenant.progress.counts;
+            let problem = tenant.progress.problem.as_ref().or_else(|| tenant.progress.type_problems.values().next());
+            vec![
+                tenant.progress.tenant.to_string(),
+                tenant.progress.label.clone(),
+                present::count(counts.archived),
+                present::count(counts.records),
+                present::count(counts.records.saturating_sub(counts.duplicates)),
+                present::count(counts.duplicates),
+                present::count(tenant.unfinished),
+                present::count(counts.lost),
+                problem
+                    .map(|problem| problem.message.clone())
+                    .or_else(|| tenant.last_failure.clone())
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    present::table(
+        &["tenant", "label", "contents", "records", "new", "repeats", "unfinished", "lost", "problem"],
+        &["contents", "records", "new", "repeats", "unfinished", "lost"],
+        rows,
+    )
+}
+
+fn to_json(report: &RunReport) -> serde_json::Value {
+    let tenants: Vec<_> = report
+        .tenants
+        .iter()
+        .map(|tenant| {
+            let counts = &tenant.progress.counts;
+            let problem = tenant.progress.problem.as_ref().or_else(|| tenant.progress.type_problems.values().next());
+            json!({
+                "tenant_id": tenant.progress.tenant,
+                "label": tenant.progress.label,
+                "complete": tenant.is_complete(),
+                "contents": counts.archived,
+                "records": counts.records,
+                "duplicates": counts.duplicates,
+                "variants": counts.variants,
+                "quarantined": counts.quarantined,
+                "bytes": counts.bytes,
+                "lost": counts.lost,
+                "unfinished": tenant.unfinished,
+                "last_failure": tenant.last_failure,
+                "problem": problem.map(|problem| json!({ "kind": problem.kind, "message": problem.message })),
+            })
+        })
+        .collect();
+    json!({ "complete": report.is_complete(), "stopped": report.ended == Ended::Stopped, "tenants": tenants })
+}
+
+/// Draws progress on stderr while a terminal is watching; nothing otherwise.
+pub(crate) struct Painter {
+    task: Option<tokio::task::JoinHandle<()>>,
+    bar: ProgressBar,
+}
+
+impl Painter {
+    pub(crate) fn start(global: &Global, board: Board) -> Self {
+        if global.quiet || global.json || !std::io::stderr().is_terminal() {
+            return Self { task: None, bar: ProgressBar::hidden() };
+        }
+        let bar = ProgressBar::new(0);
+        let template = "{spinner} {bar:30.cyan} {pos}/{len} contents  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let painted = bar.clone();
+        let task = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(120));
+            loop {
+                tick.tick().await;
+                let progress = board.snapshot();
+                let total = progress.total();
+                painted.set_length(total.archived + total.lost + progress.pending());
+                painted.set_position(total.archived + total.lost);
+                let trouble = progress.tenants.iter().filter(|tenant| tenant.has_problem()).count();
+                let trouble = if trouble > 0 { format!(", {trouble} tenant(s) with a problem") } else { String::new() };
+                painted.set_message(format!(
+                    "{} tenants, {} records, {} repeats left out, {} retries{trouble}",
+                    progress.tenants.len(),
+                    present::count(total.records),
+                    present::count(total.duplicates),
+                    present::count(total.failed_attempts),
+                ));
+            }
+        });
+        Self { task: Some(task), bar }
+    }
+
+    pub(crate) fn finish(self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,25 @@
+//! One file per command, and what they share: how the configuration, the ledger and the archive are opened.
+//!
+//! Never decides anything about collection: commands read, ask, and print.
+
+pub(crate) mod archive;
+pub(crate) mod collect;
+pub(crate) mod config;
+pub(crate) mod coverage;
+pub(crate) mod demo;
+pub(crate) mod emulate;
+#[cfg(feature = "query")]
+pub(crate) mod query;
+pub(crate) mod serve;
+pub(crate) mod store;
+pub(crate) mod subscription;
+pub(crate) mod tenant;
+
+use crate::cli::Global;
+use crate::config::Config;
+use crate::exit::Failure;
+
+/// The configuration in force for this command line.
+pub(crate) fn load(global: &Global) -> Result<Config, Failure> {
+    Ok(Config::load(global.config.as_deref(), global.data_dir.as_deref(), std::env::vars())?)
+}

@@ -1,0 +1,179 @@
+//! How commands open what is on disk, and how the rooms' errors become exit codes.
+//!
+//! Never creates anything for a command that only reads.
+
+use std::sync::Arc;
+
+use server::archive::{Archive, ArchiveError, ArchiveOptions};
+use server::credential::{CertificateCredential, CertificateFiles};
+use server::engine::model::{Tenant, TenantState};
+use server::instance::{InstanceError, InstanceLock};
+use server::ledger::sqlite::{OpenOptions, SqliteLedger};
+use server::ledger::{Ledger, LedgerError};
+use server::protocol::ids::TenantId;
+use server::protocol::secret::ClientSecret;
+use server::protocol::time::Timestamp;
+use server::settings::{AppSettings, AssertionAlgorithm, CollectSettings, Credential, Limits, Settings};
+
+use crate::config::{Config, CredentialSource};
+use crate::exit::{Code, Failure};
+
+/// The moment a command runs at.
+pub(crate) fn now() -> Timestamp {
+    std::time::SystemTime::now().into()
+}
+
+/// Where the windows of a tenant added at `now` start: as far back as the feed reaches.
+pub(crate) fn collect_from(now: Timestamp) -> Timestamp {
+    server::engine::tile::Grid::FOUR_HOURS.floor(now - server::protocol::activity::LISTING_REACH)
+}
+
+/// What the collector runs on, with every credential read and checked.
+pub(crate) fn settings(config: &Config) -> Result<Settings, Failure> {
+    let app = config.app()?;
+    let credentials =
+        app.credentials.iter().map(|source| credential(source, app.assertion)).collect::<Result<Vec<_>, Failure>>()?;
+    Ok(Settings {
+        data_dir: config.data_dir.clone(),
+        app: AppSettings {
+            client_id: app.client_id,
+            publisher_id: app.publisher_id,
+            credentials,
+            token_endpoint: app.token_endpoint,
+        },
+        cloud: config.cloud.clone(),
+        collect: CollectSettings {
+            content_types: config.collect.content_types.clone(),
+            poll_interval: config.collect.poll_interval,
+            commit_interval: config.collect.commit_interval,
+            requests_per_minute: config.collect.requests_per_minute,
+            tile: config.collect.tile,
+        },
+        limits: Limits::default(),
+    })
+}
+
+fn credential(source: &CredentialSource, algorithm: AssertionAlgorithm) -> Result<Credential, Failure> {
+    match source {
+        CredentialSource::SecretVariable(name) => {
+            let text = std::env::var(name).map_err(|_| {
+                Failure::new(Code::Config, format!("the variable {name}, which is to hold a client secret, is not set"))
+            })?;
+            secret(&text, &format!("the variable {name}"))
+        }
+        CredentialSource::SecretFile(path) => {
+            // A secret has about 40 characters; a larger file is something else, and is not read into memory.
+            let length = std::fs::metadata(path).map(|metadata| metadata.len()).unwrap_or(0);
+            if length > 4096 {
+                return Err(Failure::new(
+                    Code::Config,
+                    format!(
+                        "{} has {length} bytes and so is no client secret; point path to a file that holds the secret alone",
+                        path.display()
+                    ),
+                ));
+            }
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(
+                    Code::Config,
+                    format!("cannot read the client secret in {}: {error}; correct path under [[app.credential]] or the file's permissions", path.display()),
+                )
+            })?;
+            secret(&text, &path.display().to_string())
+        }
+        CredentialSource::Certificate { path, key_path } => {
+            let files = CertificateFiles { path: path.clone(), key_path: key_path.clone() };
+            CertificateCredential::read(&files, algorithm, now())
+                .map(Credential::Certificate)
+                .map_err(|error| Failure::from_chain(Code::Config, &error))
+        }
+    }
+}
+
+fn secret(text: &str, place: &str) -> Result<Credential, Failure> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(Failure::new(Code::Config, format!("{place} holds no client secret: it must be one line of text")));
+    }
+    Ok(Credential::Secret(ClientSecret::new(text)))
+}
+
+/// The ledger for writing; made when it is not there.
+pub(crate) fn open_ledger(config: &Config) -> Result<Arc<SqliteLedger>, Failure> {
+    if let Some(folder) = config.ledger_path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Failure::new(
+                Code::Storage,
+                format!(
+                    "cannot make the folder {}: {error}; choose another with --data-dir or mend its permissions",
+                    folder.display()
+                ),
+            )
+        })?;
+    }
+    SqliteLedger::open(&config.ledger_path, OpenOptions::default()).map(Arc::new).map_err(ledger_failure)
+}
+
+/// The ledger for reading; a collector may run beside.
+pub(crate) fn open_ledger_read_only(config: &Config) -> Result<Arc<SqliteLedger>, Failure> {
+    if !config.ledger_path.exists() {
+        return Err(Failure::new(
+            Code::Storage,
+            format!(
+                "there is no ledger at {}: give the right --data-dir, or begin with `tenantry tenant add` or `tenantry demo`",
+                config.ledger_path.display()
+            ),
+        ));
+    }
+    SqliteLedger::open(&config.ledger_path, OpenOptions { read_only: true, ..OpenOptions::default() })
+        .map(Arc::new)
+        .map_err(ledger_failure)
+}
+
+/// The archive, for writing.
+pub(crate) fn open_archive(config: &Config) -> Result<Archive, Failure> {
+    Archive::open(&ArchiveOptions::at(&config.archive_root)).map_err(archive_failure)
+}
+
+/// The place of the one collector of this data folder.
+pub(crate) fn lock(config: &Config) -> Result<InstanceLock, Failure> {
+    InstanceLock::acquire(&config.data_dir).map_err(|error| {
+        let code = match error {
+            InstanceError::Running { .. } => Code::Busy,
+            InstanceError::Unwritable { .. } => Code::Storage,
+        };
+        Failure::from_chain(code, &error)
+    })
+}
+
+/// The tenants named, all that are not removed when none is; an unknown one is refused.
+pub(crate) async fn selected_tenants(ledger: &dyn Ledger, ids: &[TenantId]) -> Result<Vec<Tenant>, Failure> {
+    let (_, tenants) = ledger.tenants_since(0).await.map_err(ledger_failure)?;
+    if ids.is_empty() {
+        return Ok(tenants.into_iter().filter(|tenant| tenant.state != TenantState::Removed).collect());
+    }
+    ids.iter()
+        .map(|id| {
+            tenants.iter().find(|tenant| tenant.id == *id).cloned().ok_or_else(|| {
+                Failure::new(
+                    Code::Usage,
+                    format!("tenant {id} is not known here: `tenantry tenant list` shows those that are"),
+                )
+            })
+        })
+        .collect()
+}
+
+/// A ledger's error with its exit code.
+pub(crate) fn ledger_failure(error: LedgerError) -> Failure {
+    let code = match error {
+        LedgerError::UnknownTenant { .. } => Code::Usage,
+        _ => Code::Storage,
+    };
+    Failure::from_chain(code, &error)
+}
+
+/// An archive's error with its exit code.
+pub(crate) fn archive_failure(error: ArchiveError) -> Failure {
+    Failure::from_chain(Code::Storage, &error)
+}

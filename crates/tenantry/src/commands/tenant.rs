@@ -1,0 +1,181 @@
+//! `tenant add|list|show|pause|resume|remove`: which tenants are collected.
+//!
+//! Never talks to Microsoft: it writes the ledger, and a running collector notices within seconds.
+
+use serde_json::json;
+use server::engine::model::{Tenant, TenantState};
+use server::ledger::Ledger;
+use server::protocol::ids::TenantId;
+
+use super::{load, store};
+use crate::cli::{Global, TenantCommand};
+use crate::config::Config;
+use crate::exit::{Code, Failure};
+use crate::present;
+
+pub(crate) async fn run(global: &Global, command: TenantCommand) -> Result<(), Failure> {
+    let config = load(global)?;
+    match command {
+        TenantCommand::Add { id, label } => add(global, &config, id, label).await,
+        TenantCommand::List => list(global, &config).await,
+        TenantCommand::Show { id } => show(global, &config, id).await,
+        TenantCommand::Pause { id } => set_state(global, &config, id, TenantState::Paused).await,
+        TenantCommand::Resume { id } => set_state(global, &config, id, TenantState::Active).await,
+        TenantCommand::Remove { id, purge: false, .. } => set_state(global, &config, id, TenantState::Removed).await,
+        TenantCommand::Remove { id, purge: true, yes } => purge(global, &config, id, yes).await,
+    }
+}
+
+async fn add(global: &Global, config: &Config, id: TenantId, label: String) -> Result<(), Failure> {
+    if label.len() > 200 || label.chars().any(char::is_control) {
+        return Err(Failure::new(Code::Usage, "--label must have at most 200 bytes and no control characters"));
+    }
+    let ledger = store::open_ledger(config)?;
+    let now = store::now();
+    let added = ledger.add_tenant(id, label, store::collect_from(now), now).await.map_err(store::ledger_failure)?;
+    if global.json {
+        return present::print_json(&json!({ "tenant_id": id, "added": added }));
+    }
+    present::print(&if added {
+        format!("tenant {id} added; `tenantry collect --once` or `tenantry serve` collects it")
+    } else {
+        format!("tenant {id} was here already")
+    })
+}
+
+async fn list(global: &Global, config: &Config) -> Result<(), Failure> {
+    let ledger = store::open_ledger_read_only(config)?;
+    let tenants = store::selected_tenants(ledger.as_ref(), &[]).await?;
+    if global.json {
+        return present::print_json(&serde_json::Value::Array(tenants.iter().map(to_json).collect()));
+    }
+    let rows = tenants
+        .iter()
+        .map(|tenant| {
+            vec![
+                tenant.id.to_string(),
+                tenant.label.clone(),
+                tenant.state.as_str().to_owned(),
+                tenant.added_at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+                present::count(tenant.last_commit.0),
+                tenant.problem.as_ref().map(|problem| problem.message.clone()).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    present::print(&present::table(&["tenant", "label", "state", "added", "commits", "problem"], &["commits"], rows))
+}
+
+async fn show(global: &Global, config: &Config, id: TenantId) -> Result<(), Failure> {
+    let ledger = store::open_ledger_read_only(config)?;
+    let tenant = known(ledger.as_ref(), id).await?;
+    let subscriptions = ledger.subscriptions(id).await.map_err(store::ledger_failure)?;
+    let coverage = ledger.coverage(id).await.map_err(store::ledger_failure)?;
+    let segments = ledger.segments(id).await.map_err(store::ledger_failure)?;
+    let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+    let rows: u64 = segments.iter().map(|segment| segment.rows).sum();
+    if global.json {
+        let mut value = to_json(&tenant);
+        value["subscriptions"] = subscriptions
+            .iter()
+            .map(|subscription| {
+                json!({
+                    "content_type": subscription.content_type,
+                    "enabled": subscription.enabled,
+                    "listed_at": subscription.listed_at.map(|time| time.to_rfc3339()),
+                    "problem": subscription.problem.as_ref().map(|problem| &problem.message),
+                })
+            })
+            .collect();
+        value["archive"] = json!({ "segments": segments.len(), "records": rows, "bytes": bytes });
+        return present::print_json(&value);
+    }
+    let mut text = format!(
+        "tenant   {}\nlabel    {}\nstate    {}\nadded    {}\ncollects content created from {}\narchive  {} records in {} segments, {}\n",
+        tenant.id,
+        tenant.label,
+        tenant.state.as_str(),
+        tenant.added_at.to_rfc3339(),
+        tenant.collect_from.to_rfc3339(),
+        present::count(rows),
+        present::count(segments.len() as u64),
+        present::size(bytes),
+    );
+    if let Some(problem) = &tenant.problem {
+        text.push_str(&format!("problem  {} (since {})\n", problem.message, problem.since.to_rfc3339()));
+    }
+    for subscription in &subscriptions {
+        let state = match subscription.enabled {
+            Some(true) => "enabled",
+            Some(false) => "not enabled",
+            None => "not seen yet",
+        };
+        text.push_str(&format!("subscription {}: {state}\n", subscription.content_type));
+    }
+    present::print(&format!("{text}{}", super::coverage::to_table(&coverage)))
+}
+
+async fn set_state(global: &Global, config: &Config, id: TenantId, state: TenantState) -> Result<(), Failure> {
+    let ledger = store::open_ledger(config)?;
+    if !ledger.set_tenant_state(id, state).await.map_err(store::ledger_failure)? {
+        return Err(unknown(id));
+    }
+    if global.json {
+        return present::print_json(&json!({ "tenant_id": id, "state": state.as_str() }));
+    }
+    present::print(&match state {
+        TenantState::Active => format!("tenant {id} is collected again"),
+        TenantState::Paused => format!("tenant {id} is paused; content older than seven days cannot be caught up on"),
+        TenantState::Removed => format!(
+            "tenant {id} is removed; its archive is kept. Its subscriptions at Microsoft go on until \
+             `tenantry subscription stop --tenant {id}`"
+        ),
+    })
+}
+
+async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Result<(), Failure> {
+    let ledger = store::open_ledger(config)?;
+    let tenant = known(ledger.as_ref(), id).await?;
+    let segments = ledger.segments(id).await.map_err(store::ledger_failure)?;
+    let records: u64 = segments.iter().map(|segment| segment.rows).sum();
+    if !yes {
+        return present::print(&format!(
+            "would delete {} records in {} segments of tenant {id}, and all that is known about it; add --yes to do it",
+            present::count(records),
+            segments.len()
+        ));
+    }
+    // A collector that still writes would bring back what is being deleted.
+    let _lock = store::lock(config)?;
+    if tenant.state != TenantState::Removed {
+        ledger.set_tenant_state(id, TenantState::Removed).await.map_err(store::ledger_failure)?;
+    }
+    // The ledger first: from then on no query names the files. What a crash leaves behind is no segment of anybody.
+    ledger.purge_tenant(id).await.map_err(store::ledger_failure)?;
+    store::open_archive(config)?.purge_tenant(id).map_err(store::archive_failure)?;
+    if global.json {
+        return present::print_json(&json!({ "tenant_id": id, "purged_records": records }));
+    }
+    present::print(&format!("tenant {id} is gone, with {} records", present::count(records)))
+}
+
+async fn known(ledger: &dyn Ledger, id: TenantId) -> Result<Tenant, Failure> {
+    ledger.tenant(id).await.map_err(store::ledger_failure)?.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: TenantId) -> Failure {
+    Failure::new(Code::Usage, format!("tenant {id} is not known here: `tenantry tenant list` shows those that are"))
+}
+
+fn to_json(tenant: &Tenant) -> serde_json::Value {
+    json!({
+        "tenant_id": tenant.id,
+        "label": tenant.label,
+        "state": tenant.state.as_str(),
+        "added_at": tenant.added_at.to_rfc3339(),
+        "collect_from": tenant.collect_from.to_rfc3339(),
+        "last_commit": tenant.last_commit.0,
+        "problem": tenant.problem.as_ref().map(|problem| json!({
+            "kind": problem.kind, "message": problem.message, "since": problem.since.to_rfc3339(),
+        })),
+    })
+}

@@ -1,0 +1,160 @@
+//! The configuration: what `tenantry.toml`, the environment and the flags say, made into what the program runs on.
+//!
+//! Never takes a secret from the file's text, and never starts anything: `config check` and `serve` call the same
+//! [`Config::load`].
+
+mod layers;
+mod schema;
+mod units;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use server::engine::tile::Grid;
+use server::protocol::cloud::Cloud;
+use server::protocol::ids::{ClientId, ContentType, PublisherId};
+use server::settings::{AssertionAlgorithm, TokenEndpoint};
+
+pub(crate) use layers::{Layers, Source};
+pub(crate) use units::{format_duration, parse_duration};
+
+/// Why the configuration cannot be used. Each names the key, the place it was written and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration file {path}: {source}; give the right path with --config")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}{at} is no valid TOML: {message}", path = .path.display(), at = .line.map(|line| format!(", line {line},")).unwrap_or_default())]
+    Toml { path: PathBuf, line: Option<usize>, message: String },
+    #[error("unknown key {key} {place}{hint}", hint = .suggestion.as_ref().map(|key| format!(": did you mean {key}?")).unwrap_or_else(|| ": `tenantry config show` lists the known ones".to_owned()))]
+    UnknownKey { key: String, place: String, suggestion: Option<String> },
+    #[error(
+        "{key} {place} holds a secret: secrets are read from a file (path = …), from a variable (env = …) or from \
+         TENANTRY_APP__CLIENT_SECRET; take it out of the file and renew it"
+    )]
+    SecretInFile { key: String, place: String },
+    #[error("{key} {place} {problem}")]
+    Invalid { key: String, place: String, problem: String },
+    #[error("{key} is not set: {remedy}")]
+    Missing { key: &'static str, remedy: &'static str },
+}
+
+/// How a credential is described; the key material itself is read when it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CredentialSource {
+    /// A client secret in a file.
+    SecretFile(PathBuf),
+    /// A client secret in this environment variable.
+    SecretVariable(String),
+    /// A certificate and its private key in PEM, together or in two files.
+    Certificate { path: PathBuf, key_path: Option<PathBuf> },
+}
+
+/// Who we are to Entra ID; needed by what talks to Microsoft, and by nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AppConfig {
+    pub(crate) client_id: ClientId,
+    pub(crate) publisher_id: PublisherId,
+    pub(crate) credentials: Vec<CredentialSource>,
+    pub(crate) token_endpoint: TokenEndpoint,
+    pub(crate) assertion: AssertionAlgorithm,
+}
+
+/// How collection goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CollectConfig {
+    pub(crate) content_types: Vec<ContentType>,
+    pub(crate) poll_interval: Duration,
+    pub(crate) commit_interval: Duration,
+    pub(crate) requests_per_minute: u32,
+    pub(crate) tile: Grid,
+}
+
+/// An output as described. This version delivers none of them yet; it says so when it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutputConfig {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+}
+
+/// The validated configuration: no options left but those that mean something.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) ledger_path: PathBuf,
+    pub(crate) archive_root: PathBuf,
+    pub(crate) retention: Option<Duration>,
+    pub(crate) cloud: Cloud,
+    pub(crate) collect: CollectConfig,
+    pub(crate) public_listen: SocketAddr,
+    pub(crate) public_url: Option<String>,
+    pub(crate) console_listen: SocketAddr,
+    pub(crate) outputs: Vec<OutputConfig>,
+    app: Option<AppConfig>,
+    layers: Layers,
+}
+
+impl Config {
+    /// Reads the file (`--config`, else `TENANTRY_CONFIG`, else `tenantry.toml` here if there is one), lays the
+    /// environment and the flags over it, and validates everything that is written anywhere.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, in the order of the file's keys.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        data_dir: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let variables: Vec<(String, String)> = variables.collect();
+        let named = file.map(Path::to_owned).or_else(|| {
+            variables.iter().find(|(name, _)| name == "TENANTRY_CONFIG").map(|(_, path)| PathBuf::from(path))
+        });
+        let path = match named {
+            Some(path) => Some(path),
+            None => Some(PathBuf::from("tenantry.toml")).filter(|path| path.exists()),
+        };
+        let mut layers = match path {
+            Some(path) => {
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+                Layers::from_file(&path, &text)?
+            }
+            None => Layers::default(),
+        };
+        let has_secret = variables.iter().any(|(name, value)| name == schema::SECRET_VARIABLE && !value.is_empty());
+        layers.overlay_environment(variables.into_iter())?;
+        if let Some(data_dir) = data_dir {
+            layers.overlay_flag("data_dir", "--data-dir", data_dir.display().to_string());
+        }
+        values::validate(layers, has_secret)
+    }
+
+    /// Who we are to Entra ID.
+    ///
+    /// # Errors
+    /// When the file has no `[app]`: whoever calls this is about to talk to Microsoft.
+    pub(crate) fn app(&self) -> Result<&AppConfig, ConfigError> {
+        self.app.as_ref().ok_or(ConfigError::Missing {
+            key: "app.client_id",
+            remedy: "write the application's client id under [app] in tenantry.toml, with publisher_id and a credential",
+        })
+    }
+
+    /// Every key in force, its value, and where it was written (`None`: the default).
+    pub(crate) fn effective(&self) -> Vec<(String, String, Option<Source>)> {
+        values::effective(self, &self.layers)
+    }
+
+    /// Puts ledger and archive into a folder of their own, wherever the configuration had them.
+    pub(crate) fn place_in(&mut self, folder: &Path) {
+        self.data_dir = folder.to_owned();
+        self.ledger_path = folder.join("ledger.db");
+        self.archive_root = folder.join("archive");
+    }
+
+    /// The file that was read, when there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.layers.file.as_deref()
+    }
+}

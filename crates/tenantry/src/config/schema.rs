@@ -1,0 +1,81 @@
+//! Which keys `tenantry.toml` may have and what kind of value each takes; the one list that refusals, the environment
+//! overlay and `config show` go by.
+//!
+//! Never reads a value: [`super::file`] does, once the keys are known to be ours.
+
+/// What a key holds, for reading it from an environment variable, where everything is text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A string.
+    Text,
+    /// A whole number.
+    Integer,
+    /// Strings; comma-separated in a variable.
+    List,
+}
+
+/// Every key that stands alone, dotted.
+pub(crate) const KEYS: &[(&str, Kind)] = &[
+    ("data_dir", Kind::Text),
+    ("app.client_id", Kind::Text),
+    ("app.publisher_id", Kind::Text),
+    ("app.token_endpoint", Kind::Text),
+    ("app.assertion", Kind::Text),
+    ("cloud.name", Kind::Text),
+    ("cloud.login", Kind::Text),
+    ("cloud.activity", Kind::Text),
+    ("cloud.graph", Kind::Text),
+    ("cloud.resource", Kind::Text),
+    ("collect.content_types", Kind::List),
+    ("collect.poll_interval", Kind::Text),
+    ("collect.commit_interval", Kind::Text),
+    ("collect.requests_per_minute", Kind::Integer),
+    ("collect.tile", Kind::Text),
+    ("ledger.url", Kind::Text),
+    ("archive.url", Kind::Text),
+    ("archive.retention", Kind::Text),
+    ("public.listen", Kind::Text),
+    ("public.url", Kind::Text),
+    ("console.listen", Kind::Text),
+];
+
+/// The tables that may be repeated, and the keys of each; numbered from 0 in the environment.
+pub(crate) const LISTS: &[(&str, &[(&str, Kind)])] = &[
+    ("app.credential", &[("kind", Kind::Text), ("path", Kind::Text), ("key_path", Kind::Text), ("env", Kind::Text)]),
+    (
+        "output",
+        &[
+            ("name", Kind::Text),
+            ("kind", Kind::Text),
+            ("format", Kind::Text),
+            ("url", Kind::Text),
+            ("path", Kind::Text),
+            ("topic", Kind::Text),
+        ],
+    ),
+];
+
+/// The variable that gives a client secret without a file: it stands for a credential of kind `secret`.
+pub(crate) const SECRET_VARIABLE: &str = "TENANTRY_APP__CLIENT_SECRET";
+
+/// The known key nearest to `unknown`, if one is near enough to be a slip of the hand.
+pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
+        .min()
+        .filter(|(distance, key)| *distance <= 2.max(key.len() / 3))
+        .map(|(_, key)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_its_key_and_nonsense_finds_none() {
+        let known = || KEYS.iter().map(|(key, _)| *key);
+        assert_eq!(nearest("app.clientid", known()), Some("app.client_id"));
+        assert_eq!(nearest("collect.pol_interval", known()), Some("collect.poll_interval"));
+        assert_eq!(nearest("zzz", known()), None);
+    }
+}

@@ -1,0 +1,497 @@
+//! From layered values to a validated [`Config`]: defaults, types, ranges, and paths made absolute to the file's folder.
+//!
+//! Never guesses: a value of the wrong kind or out of range is refused where it was written.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use server::engine::tile::Grid;
+use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
+use server::protocol::ids::ContentType;
+use server::settings::{AssertionAlgorithm, TokenEndpoint};
+use toml::Value;
+
+use super::layers::Entry;
+use super::schema::SECRET_VARIABLE;
+use super::{
+    AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, OutputConfig, Source, format_duration,
+    parse_duration,
+};
+
+const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(60);
+const DEFAULT_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_REQUESTS_PER_MINUTE: u32 = 1_500;
+const OUTPUT_KINDS: [&str; 9] =
+    ["file", "stdout", "http", "splunk_hec", "elasticsearch", "kafka", "nats", "syslog", "otlp"];
+const OUTPUT_FORMATS: [&str; 3] = ["raw", "ecs", "ocsf"];
+
+/// Makes the configuration of what the layers say; `has_secret` tells that the secret's own variable is set.
+pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, ConfigError> {
+    let reader = Reader { layers: &layers };
+    let data_dir = reader.path("data_dir")?.unwrap_or_else(|| PathBuf::from("data"));
+    let ledger_path = match reader.text("ledger.url")? {
+        None => data_dir.join("ledger.db"),
+        Some(url) => match url.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() => reader.resolve("ledger.url", path),
+            _ => {
+                return Err(reader.invalid(
+                    "ledger.url",
+                    format!("must be sqlite:PATH, not {:?}; this version has no other ledger", scheme(&url)),
+                ));
+            }
+        },
+    };
+    let archive_root = match reader.text("archive.url")? {
+        None => data_dir.join("archive"),
+        Some(url) => match url.strip_prefix("file:") {
+            Some(path) if !path.is_empty() => reader
+                .resolve("archive.url", path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path)),
+            _ => {
+                return Err(reader.invalid(
+                    "archive.url",
+                    format!("must be file:PATH, not {:?}; this version has no other store", scheme(&url)),
+                ));
+            }
+        },
+    };
+    let config = Config {
+        retention: reader
+            .duration("archive.retention", Duration::from_secs(86_400)..=Duration::from_secs(86_400 * 36_500))?,
+        cloud: cloud(&reader)?,
+        collect: collect(&reader)?,
+        public_listen: reader.address("public.listen", 8365)?,
+        public_url: reader.text("public.url")?,
+        console_listen: reader.address("console.listen", 8366)?,
+        outputs: outputs(&reader)?,
+        app: app(&reader, has_secret)?,
+        data_dir,
+        ledger_path,
+        archive_root,
+        layers: Layers::default(),
+    };
+    Ok(Config { layers, ..config })
+}
+
+fn app(reader: &Reader<'_>, has_secret: bool) -> Result<Option<AppConfig>, ConfigError> {
+    let client_id = reader.parsed("app.client_id")?;
+    let publisher_id = reader.parsed("app.publisher_id")?;
+    let token_endpoint = match reader.text("app.token_endpoint")?.as_deref() {
+        None | Some("v2") => TokenEndpoint::V2,
+        Some("v1") => TokenEndpoint::V1,
+        Some(other) => return Err(reader.invalid("app.token_endpoint", format!("must be v1 or v2, not {other:?}"))),
+    };
+    let assertion = match reader.text("app.assertion")?.as_deref() {
+        None | Some("RS256") => AssertionAlgorithm::Rs256,
+        Some("PS256") => AssertionAlgorithm::Ps256,
+        Some(other) => return Err(reader.invalid("app.assertion", format!("must be RS256 or PS256, not {other:?}"))),
+    };
+    let mut credentials = Vec::new();
+    for index in reader.layers.indices("app.credential") {
+        credentials.push(credential(reader, index)?);
+    }
+    if has_secret {
+        credentials.push(CredentialSource::SecretVariable(SECRET_VARIABLE.to_owned()));
+    }
+    let (client_id, publisher_id) = match (client_id, publisher_id) {
+        (None, None) if credentials.is_empty() => return Ok(None),
+        (Some(client_id), Some(publisher_id)) => (client_id, publisher_id),
+        (None, _) => {
+            return Err(ConfigError::Missing {
+                key: "app.client_id",
+                remedy: "write the application (client) id of the app registration under [app]",
+            });
+        }
+        (_, None) => {
+            return Err(ConfigError::Missing {
+                key: "app.publisher_id",
+                remedy: "write the tenant id of the company that runs this program under [app]; throttling is counted against it",
+            });
+        }
+    };
+    if credentials.is_empty() {
+        return Err(ConfigError::Missing {
+            key: "app.credential",
+            remedy: "add [[app.credential]] with kind and path, or set TENANTRY_APP__CLIENT_SECRET",
+        });
+    }
+    Ok(Some(AppConfig { client_id, publisher_id, credentials, token_endpoint, assertion }))
+}
+
+fn credential(reader: &Reader<'_>, index: usize) -> Result<CredentialSource, ConfigError> {
+    let key = |field: &str| format!("app.credential.{index}.{field}");
+    let path = reader.path(&key("path"))?;
+    let key_path = reader.path(&key("key_path"))?;
+    let variable = reader.text(&key("env"))?;
+    let table = format!("app.credential.{index}");
+    let place = reader.layers.place(&key("kind"));
+    let incomplete =
+        |problem: &str| ConfigError::Invalid { key: table.clone(), place: place.clone(), problem: problem.into() };
+    match reader.text(&key("kind"))?.as_deref() {
+        Some("secret") => match (path, variable) {
+            (Some(path), None) => Ok(CredentialSource::SecretFile(path)),
+            (None, Some(variable)) => Ok(CredentialSource::SecretVariable(variable)),
+            _ => Err(incomplete("needs either path (a file that holds the secret) or env (a variable that does)")),
+        },
+        Some("certificate") => match path {
+            Some(path) => Ok(CredentialSource::Certificate { path, key_path }),
+            None => Err(incomplete("needs path: a PEM file with the private key and the certificate")),
+        },
+        Some(other @ ("federated" | "managed_identity")) => Err(incomplete(&format!(
+            "has the kind {other:?}, which this version does not know yet: use certificate or secret"
+        ))),
+        Some(other) => Err(reader.invalid(&key("kind"), format!("must be certificate or secret, not {other:?}"))),
+        None => Err(ConfigError::Invalid {
+            key: table.clone(),
+            place: "".to_owned(),
+            problem: "needs kind: certificate or secret".to_owned(),
+        }),
+    }
+}
+
+fn cloud(reader: &Reader<'_>) -> Result<Cloud, ConfigError> {
+    let name_text = reader.text("cloud.name")?.unwrap_or_else(|| "commercial".to_owned());
+    let Some((_, name)) = CloudName::ALL.iter().find(|(known, _)| *known == name_text) else {
+        let known: Vec<&str> = CloudName::ALL.iter().map(|(known, _)| *known).collect();
+        return Err(reader.invalid("cloud.name", format!("must be one of {}, not {name_text:?}", known.join(", "))));
+    };
+    if let Some(cloud) = Cloud::preset(*name) {
+        for key in ["cloud.login", "cloud.activity", "cloud.graph", "cloud.resource"] {
+            if reader.layers.entry(key).is_some() {
+                return Err(reader
+                    .invalid(key, format!("is for cloud.name = \"custom\" only: the cloud {name_text} has its own")));
+            }
+        }
+        return Ok(cloud);
+    }
+    let needed = |key: &'static str, text: Option<String>| {
+        text.ok_or(ConfigError::Missing { key, remedy: "a custom cloud needs cloud.login and cloud.activity" })
+    };
+    let described = CustomCloud {
+        login: needed("cloud.login", reader.text("cloud.login")?)?,
+        activity: needed("cloud.activity", reader.text("cloud.activity")?)?,
+        graph: reader.text("cloud.graph")?,
+        resource: reader.text("cloud.resource")?,
+    };
+    Cloud::custom(&described).map_err(|error| ConfigError::Invalid {
+        key: "cloud".to_owned(),
+        place: reader.layers.place("cloud.activity"),
+        problem: format!("cannot be used: {error}"),
+    })
+}
+
+fn collect(reader: &Reader<'_>) -> Result<CollectConfig, ConfigError> {
+    let content_types = match reader.list("collect.content_types")? {
+        None => ContentType::KNOWN.to_vec(),
+        Some(texts) => {
+            let mut content_types = Vec::new();
+            for text in texts {
+                let content_type: ContentType = text
+                    .parse()
+                    .map_err(|error| reader.invalid("collect.content_types", format!("holds {text:?}: {error}")))?;
+                if !content_types.contains(&content_type) {
+                    content_types.push(content_type);
+                }
+            }
+            if content_types.is_empty() || content_types.len() > 32 {
+                return Err(reader.invalid("collect.content_types", "must hold 1 to 32 content types".to_owned()));
+            }
+            content_types
+        }
+    };
+    let requests_per_minute = match reader.integer("collect.requests_per_minute")? {
+        None => DEFAULT_REQUESTS_PER_MINUTE,
+        // Below 10 a tenant's five listings a poll starve its fetches; above 60,000 no quota of Microsoft's reaches.
+        Some(number) => {
+            u32::try_from(number).ok().filter(|number| (10..=60_000).contains(number)).ok_or_else(|| {
+                reader.invalid("collect.requests_per_minute", format!("must be 10 to 60000, not {number}"))
+            })?
+        }
+    };
+    Ok(CollectConfig {
+        content_types,
+        poll_interval: reader
+            .duration("collect.poll_interval", Duration::from_secs(1)..=Duration::from_secs(86_400))?
+            .unwrap_or(DEFAULT_POLL_INTERVAL),
+        commit_interval: reader
+            .duration("collect.commit_interval", Duration::from_millis(100)..=Duration::from_secs(3_600))?
+            .unwrap_or(DEFAULT_COMMIT_INTERVAL),
+        requests_per_minute,
+        tile: match reader.duration("collect.tile", Duration::from_secs(60)..=Duration::from_secs(86_400))? {
+            None => Grid::FOUR_HOURS,
+            Some(span) => {
+                Grid::new(span).map_err(|error| reader.invalid("collect.tile", format!("is wrong: {error}")))?
+            }
+        },
+    })
+}
+
+fn outputs(reader: &Reader<'_>) -> Result<Vec<OutputConfig>, ConfigError> {
+    let mut outputs: Vec<OutputConfig> = Vec::new();
+    for index in reader.layers.indices("output") {
+        let key = |field: &str| format!("output.{index}.{field}");
+        let one_of = |field: &str, known: &[&str]| -> Result<Option<String>, ConfigError> {
+            let text = reader.text(&key(field))?;
+            match text.as_deref() {
+                Some(text) if !known.contains(&text) => {
+                    Err(reader.invalid(&key(field), format!("must be one of {}, not {text:?}", known.join(", "))))
+                }
+                _ => Ok(text),
+            }
+        };
+        let place = reader.layers.file.as_ref().map(|path| format!("in {}", path.display())).unwrap_or_default();
+        let needed = |field: &str| ConfigError::Invalid {
+            key: format!("output.{index}"),
+            place: place.clone(),
+            problem: format!("needs {field}"),
+        };
+        let name = reader.text(&key("name"))?.ok_or_else(|| needed("name"))?;
+        let kind = one_of("kind", &OUTPUT_KINDS)?.ok_or_else(|| needed("kind"))?;
+        one_of("format", &OUTPUT_FORMATS)?;
+        if outputs.iter().any(|output| output.name == name) {
+            return Err(reader.invalid(&key("name"), format!("is {name:?} twice: each output needs a name of its own")));
+        }
+        outputs.push(OutputConfig { name, kind });
+    }
+    Ok(outputs)
+}
+
+/// Every key in force, as `config show` prints it.
+pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String, Option<Source>)> {
+    let cloud = &config.cloud;
+    let content_types: Vec<&str> = config.collect.content_types.iter().map(ContentType::as_str).collect();
+    let mut rows = vec![
+        ("data_dir".to_owned(), config.data_dir.display().to_string()),
+        ("cloud.name".to_owned(), cloud.name().as_str().to_owned()),
+        ("cloud.login".to_owned(), cloud.login().to_owned()),
+        ("cloud.resource".to_owned(), cloud.resource().to_owned()),
+        ("cloud.graph".to_owned(), cloud.graph().to_owned()),
+        ("collect.content_types".to_owned(), content_types.join(", ")),
+        ("collect.poll_interval".to_owned(), format_duration(config.collect.poll_interval)),
+        ("collect.commit_interval".to_owned(), format_duration(config.collect.commit_interval)),
+        ("collect.requests_per_minute".to_owned(), config.collect.requests_per_minute.to_string()),
+        ("collect.tile".to_owned(), format_duration(config.collect.tile.span())),
+        ("ledger.url".to_owned(), format!("sqlite:{}", config.ledger_path.display())),
+        ("archive.url".to_owned(), format!("file:{}", config.archive_root.display())),
+        ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
+        ("public.listen".to_owned(), config.public_listen.to_string()),
+        ("public.url".to_owned(), config.public_url.clone().unwrap_or_else(|| "none".to_owned())),
+        ("console.listen".to_owned(), config.console_listen.to_string()),
+    ];
+    if let Some(app) = &config.app {
+        rows.push(("app.client_id".to_owned(), app.client_id.to_string()));
+        rows.push(("app.publisher_id".to_owned(), app.publisher_id.to_string()));
+        let endpoint = if app.token_endpoint == TokenEndpoint::V1 { "v1" } else { "v2" };
+        rows.push(("app.token_endpoint".to_owned(), endpoint.to_owned()));
+        let assertion = if app.assertion == AssertionAlgorithm::Rs256 { "RS256" } else { "PS256" };
+        rows.push(("app.assertion".to_owned(), assertion.to_owned()));
+        for (index, credential) in app.credentials.iter().enumerate() {
+            rows.push((format!("app.credential.{index}"), describe(credential)));
+        }
+    }
+    for (index, output) in config.outputs.iter().enumerate() {
+        rows.push((format!("output.{index}"), format!("{} ({})", output.name, output.kind)));
+    }
+    rows.into_iter()
+        .map(|(key, value)| {
+            let source = layers.entry(&key).map(|entry| entry.source.clone()).or_else(|| {
+                let prefix = format!("{key}.");
+                layers.entries().find(|(known, _)| known.starts_with(&prefix)).map(|(_, entry)| entry.source.clone())
+            });
+            (key, value, source)
+        })
+        .collect()
+}
+
+fn describe(credential: &CredentialSource) -> String {
+    match credential {
+        CredentialSource::SecretFile(path) => format!("secret from the file {}", path.display()),
+        CredentialSource::SecretVariable(name) => format!("secret from the variable {name}"),
+        CredentialSource::Certificate { path, key_path: None } => format!("certificate {}", path.display()),
+        CredentialSource::Certificate { path, key_path: Some(key) } => {
+            format!("certificate {} with the key {}", path.display(), key.display())
+        }
+    }
+}
+
+/// The part of a URL that tells its kind, without what may be a password behind it.
+fn scheme(url: &str) -> &str {
+    url.split_once(':').map_or(url, |(scheme, _)| scheme)
+}
+
+struct Reader<'a> {
+    layers: &'a Layers,
+}
+
+impl Reader<'_> {
+    fn invalid(&self, key: &str, problem: String) -> ConfigError {
+        ConfigError::Invalid { key: key.to_owned(), place: self.layers.place(key), problem }
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.layers.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.trim().is_empty() => {
+                Err(self.invalid(key, "must not be empty".to_owned()))
+            }
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(self.invalid(key, format!("must be text in quotes, not {}", other.type_str()))),
+        }
+    }
+
+    fn integer(&self, key: &str) -> Result<Option<i64>, ConfigError> {
+        match self.layers.entry(key).map(|entry| &entry.value) {
+            None => Ok(None),
+            Some(Value::Integer(number)) => Ok(Some(*number)),
+            Some(other) => Err(self.invalid(key, format!("must be a whole number, not {}", other.type_str()))),
+        }
+    }
+
+    fn list(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+        let Some(Entry { value, .. }) = self.layers.entry(key) else { return Ok(None) };
+        let wrong = || self.invalid(key, "must be a list of texts, such as [\"Audit.Exchange\"]".to_owned());
+        let items = value.as_array().ok_or_else(wrong)?;
+        items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn duration(&self, key: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Option<Duration>, ConfigError> {
+        if let Some(Value::Integer(number)) = self.layers.entry(key).map(|entry| &entry.value) {
+            return Err(self.invalid(key, format!("must be text with a unit, such as \"{number}s\"")));
+        }
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let duration = parse_duration(&text).ok_or_else(|| {
+            self.invalid(key, format!("must be a duration such as 500ms, 60s, 15m, 2h or 7d, not {text:?}"))
+        })?;
+        if !range.contains(&duration) {
+            let (low, high) = (format_duration(*range.start()), format_duration(*range.end()));
+            return Err(self.invalid(key, format!("must lie between {low} and {high}, not {text:?}")));
+        }
+        Ok(Some(duration))
+    }
+
+    fn address(&self, key: &str, default_port: u16) -> Result<SocketAddr, ConfigError> {
+        match self.text(key)? {
+            None => Ok(SocketAddr::from(([127, 0, 0, 1], default_port))),
+            Some(text) => text.parse().map_err(|_| {
+                self.invalid(key, format!("must be an address and port such as 127.0.0.1:{default_port}, not {text:?}"))
+            }),
+        }
+    }
+
+    fn parsed<T: FromStr>(&self, key: &str) -> Result<Option<T>, ConfigError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        text.trim().parse().map(Some).map_err(|error: T::Err| self.invalid(key, format!("is wrong: {error}")))
+    }
+
+    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(self.text(key)?.map(|text| self.resolve(key, &text)))
+    }
+
+    /// A relative path means: beside the file when the file says it, here when a variable or flag does.
+    fn resolve(&self, key: &str, text: &str) -> PathBuf {
+        let from_file = self.layers.entry(key).is_some_and(|entry| entry.source == Source::File);
+        match self.layers.file.as_deref().and_then(Path::parent) {
+            Some(folder) if from_file => folder.join(text),
+            _ => PathBuf::from(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: &str = "[app]\nclient_id = 'a6099727-6b7b-482c-b509-1df309acc563'\npublisher_id = '46b472a7-c68e-4adf-8ade-3db49497518e'\n";
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        validate(Layers::from_file(Path::new("etc/tenantry.toml"), text)?, false)
+    }
+
+    fn message(text: &str) -> String {
+        load(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_need_no_file_at_all() {
+        let config = validate(Layers::default(), false).unwrap();
+        assert_eq!(config.data_dir, Path::new("data"));
+        assert_eq!(config.ledger_path, Path::new("data/ledger.db"));
+        assert_eq!(config.archive_root, Path::new("data/archive"));
+        assert_eq!(config.collect.content_types.len(), 5);
+        assert!(config.app().unwrap_err().to_string().contains("app.client_id"));
+    }
+
+    #[test]
+    fn the_documented_example_is_accepted() {
+        let text = format!(
+            "data_dir = 'data'\n{APP}[[app.credential]]\nkind = 'certificate'\npath = 'app.pem'\n\
+             [cloud]\nname = 'commercial'\n[collect]\ncontent_types = ['Audit.AzureActiveDirectory', 'DLP.All']\n\
+             poll_interval = '60s'\ncommit_interval = '5s'\nrequests_per_minute = 1500\n\
+             [ledger]\nurl = 'sqlite:data/ledger.db'\n[archive]\nurl = 'file:data/archive'\nretention = '400d'\n\
+             [public]\nlisten = '127.0.0.1:8365'\nurl = 'https://audit.example.com'\n[console]\nlisten = '127.0.0.1:8366'\n\
+             [[output]]\nname = 'siem'\nkind = 'kafka'\nformat = 'raw'\n"
+        );
+        let config = load(&text).unwrap();
+        assert_eq!(config.ledger_path, Path::new("etc/data/ledger.db"));
+        let credential = CredentialSource::Certificate { path: "etc/app.pem".into(), key_path: None };
+        assert_eq!(config.app().unwrap().credentials, [credential]);
+        assert_eq!(config.outputs.len(), 1);
+    }
+
+    #[test]
+    fn relative_paths_of_flags_are_relative_to_here() {
+        let mut layers = Layers::from_file(Path::new("etc/tenantry.toml"), "data_dir = 'data'").unwrap();
+        layers.overlay_flag("data_dir", "--data-dir", "other".into());
+        assert_eq!(validate(layers, false).unwrap().ledger_path, Path::new("other/ledger.db"));
+    }
+
+    #[test]
+    fn wrong_values_name_the_key_the_place_and_the_remedy() {
+        for (text, parts) in [
+            ("[app]\nclient_id = 'contoso'", ["app.client_id in etc/tenantry.toml", "must be a GUID"]),
+            ("[collect]\npoll_interval = 60", ["collect.poll_interval", "\"60s\""]),
+            ("[collect]\npoll_interval = '60'", ["collect.poll_interval", "such as 500ms"]),
+            ("[collect]\npoll_interval = '999ms'", ["collect.poll_interval", "between 1s and 1d"]),
+            ("[collect]\nrequests_per_minute = 9", ["collect.requests_per_minute", "10 to 60000"]),
+            ("[collect]\ncontent_types = []", ["collect.content_types", "1 to 32"]),
+            ("[cloud]\nname = 'comercial'", ["cloud.name", "commercial, gcc"]),
+            ("[cloud]\nname = 'custom'", ["cloud.login is not set", "cloud.activity"]),
+            ("[cloud]\nlogin = 'http://127.0.0.1'", ["cloud.login", "custom"]),
+            ("[cloud]\nname='custom'\nlogin='http://10.0.0.1'\nactivity='http://127.0.0.1'", ["cloud.login", "https"]),
+            ("[ledger]\nurl = 'postgres://user:pw@host/db'", ["ledger.url", "sqlite:PATH"]),
+            ("[console]\nlisten = 'localhost'", ["console.listen", "127.0.0.1:8366"]),
+            ("[[output]]\nname='a'\nkind='kafak'", ["output.0.kind", "kafka"]),
+        ] {
+            let message = message(text);
+            for part in parts {
+                assert!(message.contains(part), "{text}: {message}");
+            }
+            assert!(!message.contains("pw"), "{message}");
+        }
+    }
+
+    #[test]
+    fn both_sides_of_the_ranges() {
+        for text in [
+            "[collect]\nrequests_per_minute = 10",
+            "[collect]\npoll_interval = '1s'",
+            "[collect]\npoll_interval = '1d'",
+        ] {
+            assert!(load(text).is_ok(), "{text}");
+        }
+        assert!(load("[collect]\nrequests_per_minute = 60001").is_err());
+        assert!(load("[collect]\npoll_interval = '86401s'").is_err());
+    }
+
+    #[test]
+    fn an_app_without_a_credential_is_incomplete() {
+        assert!(message(APP).contains("app.credential"));
+        assert!(validate(Layers::from_file(Path::new("t.toml"), APP).unwrap(), true).is_ok());
+        let two = format!("{APP}[[app.credential]]\nkind='secret'\npath='x'\nenv='Y'");
+        assert!(message(&two).contains("either path"));
+    }
+}

@@ -1,0 +1,54 @@
+//! SIGKILL at random moments of a run, again and again: nothing lost, nothing twice, nothing altered.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::replay::unruly;
+use crate::support::{Home, Microsoft, recorded};
+
+const KILLS: u32 = 25;
+
+#[test]
+fn killed_at_any_moment_it_goes_on_where_it_was() {
+    let seed = 2_103;
+    let mut draw = fastrand::Rng::with_seed(seed);
+    let mut options = unruly(seed);
+    match recorded() {
+        Some(files) => options.world.records_files = files,
+        None => println!("skipped: the recorded records of ../shared/records; generated ones take their place"),
+    }
+    let microsoft = Microsoft::start(options);
+    let home = Home::new(&microsoft);
+    let mut killed = 0;
+    for round in 0..KILLS * 4 {
+        if killed == KILLS {
+            break;
+        }
+        // The moment is drawn in requests and not in seconds: a slow machine is killed in the same places.
+        let enough = microsoft.requests() + draw.u64(0..if round % 5 == 0 { 20 } else { 500 });
+        let mut child = home
+            .tenantry(&["collect", "--once", "--quiet"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(matches!(status.code(), Some(0 | 5)), "seed {seed}, round {round}: {status}");
+                break;
+            }
+            if microsoft.requests() >= enough {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+    assert_eq!(killed, KILLS, "seed {seed}: the runs ended before they could be killed");
+    microsoft.wait_until_complete();
+    home.succeed(&["collect", "--once"]);
+    home.assert_holds_what_was_published(&microsoft, seed);
+    home.succeed(&["archive", "verify"]);
+}

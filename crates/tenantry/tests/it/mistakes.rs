@@ -1,0 +1,169 @@
+//! Bad input of every kind ends in one sentence that names the thing and the remedy, with the documented exit code, and
+//! loses nothing.
+
+use std::process::Command;
+
+use emulator::{EmulatorOptions, WorldOptions};
+use server::instance::InstanceLock;
+
+use crate::support::{Home, Microsoft};
+
+fn small(seed: u64) -> Microsoft {
+    let world = WorldOptions { seed, tenants: 1, records_total: Some(300), ..WorldOptions::default() };
+    Microsoft::start(EmulatorOptions { world, ..EmulatorOptions::default() })
+}
+
+fn edit(home: &Home, from: &str, to: &str) {
+    let text = std::fs::read_to_string(home.path().join("tenantry.toml")).unwrap();
+    assert!(text.contains(from), "{text}");
+    home.write("tenantry.toml", &text.replace(from, to));
+}
+
+/// One line that holds each of these words.
+fn assert_says(stderr: &str, words: &[&str]) {
+    let line = stderr
+        .lines()
+        .rfind(|line| line.starts_with("tenantry: "))
+        .unwrap_or_else(|| panic!("no sentence in {stderr:?}"));
+    for word in words {
+        assert!(line.contains(word), "{word:?} is not in {line:?}");
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_named_and_nothing_is_lost() {
+    let microsoft = small(2_301);
+    let home = Home::new(&microsoft);
+    home.write("secret.txt", "not.the~secret");
+    let stderr = home.fail(&["collect", "--once"], 4);
+    assert_says(&stderr, &["secret"]);
+    assert!(!stderr.contains("not.the~secret"), "{stderr}");
+    home.write("secret.txt", emulator::DEFAULT_SECRET);
+    home.succeed(&["collect", "--once"]);
+    home.assert_holds_what_was_published(&microsoft, 2_301);
+}
+
+#[test]
+fn a_tenant_that_never_consented_is_refused_and_the_others_are_collected() {
+    let microsoft = small(2_302);
+    let home = Home::new(&microsoft);
+    home.succeed(&["tenant", "add", "00000000-0000-4000-8000-00000000beef"]);
+    let stderr = home.fail(&["collect", "--once"], 4);
+    assert_says(&stderr, &["00000000-0000-4000-8000-00000000beef"]);
+    home.assert_holds_what_was_published(&microsoft, 2_302);
+}
+
+#[test]
+fn auditing_switched_off_is_told_with_the_mend() {
+    let microsoft = small(2_303);
+    let home = Home::new(&microsoft);
+    microsoft.emulator.world().set_auditing(microsoft.tenants()[0], false);
+    let stderr = home.fail(&["collect", "--once"], 4);
+    assert_says(&stderr, &["audit"]);
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_the_key() {
+    let microsoft = small(2_304);
+    for (from, to, words) in [
+        ("client_id", "clientid", ["app.clientid", "app.client_id"]),
+        ("secret.txt", "absent.txt", ["absent.txt", "path"]),
+        ("kind = \"secret\"", "kind = \"certificate\"", ["secret.txt", "certificate"]),
+        ("requests_per_minute = 60000", "requests_per_minute = 1", ["collect.requests_per_minute", "10 to 60000"]),
+        ("http://127.0.0.1", "http://192.0.2.1", ["https", "loopback"]),
+    ] {
+        let home = Home::new(&microsoft);
+        edit(&home, from, to);
+        assert_says(&home.fail(&["config", "check"], 3), &words);
+        assert_says(&home.fail(&["collect", "--once"], 3), &words);
+    }
+    let home = Home::new(&microsoft);
+    assert_says(&home.fail(&["--config", "elsewhere.toml", "config", "check"], 3), &["elsewhere.toml", "--config"]);
+}
+
+#[test]
+fn a_malformed_guid_is_refused_on_the_command_line() {
+    let microsoft = small(2_305);
+    let home = Home::new(&microsoft);
+    let stderr = home.fail(&["tenant", "add", "contoso.onmicrosoft.com"], 2);
+    assert!(stderr.contains("must be a GUID") && stderr.contains("contoso.onmicrosoft.com"), "{stderr}");
+}
+
+#[test]
+fn a_second_instance_is_refused() {
+    let microsoft = small(2_306);
+    let home = Home::new(&microsoft);
+    let lock = InstanceLock::acquire(&home.data()).unwrap();
+    assert_says(&home.fail(&["collect", "--once"], 7), &["another instance", "--data-dir"]);
+    // Reading goes on beside it.
+    home.succeed(&["tenant", "list"]);
+    home.succeed(&["coverage"]);
+    drop(lock);
+    home.succeed(&["collect", "--once"]);
+}
+
+#[test]
+fn a_data_folder_that_is_a_file_is_named() {
+    let microsoft = small(2_307);
+    let home = Home::new(&microsoft);
+    home.write("file", "not a folder");
+    assert_says(&home.fail(&["--data-dir", "file", "collect", "--once"], 6), &["file"]);
+}
+
+#[test]
+fn a_corrupt_ledger_is_named_and_left_as_it_is() {
+    let microsoft = small(2_308);
+    let home = Home::new(&microsoft);
+    home.succeed(&["collect", "--once"]);
+    let ledger = home.data().join("ledger.db");
+    for name in ["ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(home.data().join(name));
+    }
+    let garbage = b"this is no ledger at all; ".repeat(400);
+    std::fs::write(&ledger, &garbage).unwrap();
+    for command in [&["collect", "--once"][..], &["coverage"], &["tenant", "list"]] {
+        assert_says(&home.fail(command, 6), &["ledger.db"]);
+    }
+    assert_eq!(std::fs::read(&ledger).unwrap(), garbage);
+}
+
+#[test]
+fn a_bad_query_is_told_what_is_wrong() {
+    let microsoft = small(2_309);
+    let home = Home::new(&microsoft);
+    home.succeed(&["collect", "--once"]);
+    assert_says(&home.fail(&["query", "SELECT operatoin FROM audit"], 2), &["operation"]);
+    assert_says(&home.fail(&["query", "SELECT * FROM records"], 2), &["audit"]);
+    assert_says(&home.fail(&["query", "DROP TABLE audit"], 2), &["DROP"]);
+    assert_says(&home.fail(&["query", "SELEC 1"], 2), &[]);
+}
+
+#[test]
+fn a_full_disk_is_waited_out_or_reported_and_loses_nothing() {
+    let microsoft = small(2_310);
+    let home = Home::new(&microsoft);
+    let disk = home.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(&disk).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("skipped: a small file system cannot be mounted here");
+        return;
+    }
+    let archive = disk.join("archive").display().to_string();
+    edit(&home, "[console]", &format!("[archive]\nurl = \"file:{archive}\"\n[console]"));
+    // Nearly everything is taken.
+    std::fs::write(disk.join("ballast"), vec![0_u8; 380 << 10]).unwrap();
+    let output = home.run(&["collect", "--once"]);
+    let told = crate::support::said(&output);
+    std::fs::remove_file(disk.join("ballast")).unwrap();
+    let remounted = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap();
+    let again = home.run(&["collect", "--once"]);
+    let count = home.run(&["query", "--format", "csv", "SELECT count(*) FROM audit"]);
+    let unmounted = Command::new("umount").arg(&disk).status().unwrap();
+    assert!(remounted.success() && unmounted.success());
+    assert_eq!(output.status.code(), Some(6), "{told}");
+    assert!(told.contains("full") || told.contains("space"), "{told}");
+    assert!(again.status.success(), "{}", crate::support::said(&again));
+    let published = microsoft.emulator.world().truth().records;
+    assert_eq!(String::from_utf8_lossy(&count.stdout).lines().nth(1), Some(published.to_string().as_str()));
+}
