@@ -39,16 +39,16 @@ const TEXTS: usize = 14;
 
 impl RowBuffer {
     pub(crate) fn new(tenant: TenantId, ingested_at: Timestamp, commit: u64) -> Self {
-        let time_zone: Arc<str> = Arc::from("UTC");
         Self {
             tenant: tenant.to_string(),
             ingested_at: ingested_at.timestamp_micros(),
             commit: i64::try_from(commit).unwrap_or(i64::MAX),
             rows: 0,
-            texts: Default::default(),
-            creation_time: TimestampMicrosecondBuilder::new().with_timezone(Arc::clone(&time_zone)),
-            record_type: Int32Builder::new(),
-            user_type: Int32Builder::new(),
+            // Without capacity: many a date of a commit gets few rows.
+            texts: std::array::from_fn(|_| StringBuilder::with_capacity(0, 0)),
+            creation_time: TimestampMicrosecondBuilder::with_capacity(0).with_timezone("UTC"),
+            record_type: Int32Builder::with_capacity(0),
+            user_type: Int32Builder::with_capacity(0),
         }
     }
 
@@ -114,8 +114,8 @@ impl RowBuffer {
 
 /// Finishes the array and makes room for the next as large as this one, which otherwise would grow by copying.
 fn finish_text(builder: &mut StringBuilder) -> ArrayRef {
-    let bytes = builder.values_slice().len();
-    let next = StringBuilder::with_capacity(BATCH_ROWS, bytes + bytes / 8);
+    let (rows, bytes) = (builder.offsets_slice().len(), builder.values_slice().len());
+    let next = StringBuilder::with_capacity(rows + rows / 8, bytes + bytes / 8);
     Arc::new(std::mem::replace(builder, next).finish())
 }
 

@@ -7,25 +7,22 @@
 
 use std::sync::Arc;
 
-use chrono::NaiveDate;
 use protocol::ids::{ContentId, ContentType, TenantId};
 use protocol::time::Timestamp;
 use record::View;
 
-use crate::columns::{Row, RowBuffer};
+use crate::columns::Row;
+use crate::days::Days;
 use crate::keys::{RecordKey, usable_time};
 use crate::lookup::Lookup;
-use crate::part::{self, PartName, PartWriter};
+use crate::part;
 use crate::pending::Pending;
 use crate::quarantine::{self, Quarantined};
-use crate::raw_column::RawCompressor;
 use crate::segment::{Segment, SegmentSet};
 use crate::sidecar::Found;
 use crate::verify::Damage;
 use crate::{Archive, ArchiveError};
 
-/// Dates that are written to at one time; the one unused for longest is closed for another.
-const OPEN_PARTS: usize = 16;
 /// The largest record that is stored as a row. A larger one is kept in quarantine: readers have to hold a row whole.
 pub(crate) const RECORD_BYTES_MAX: usize = 32 << 20;
 
@@ -102,23 +99,12 @@ pub struct CommitWriter {
     commit: NewCommit,
     lookup: Lookup,
     pending: Pending,
-    open: Vec<OpenPart>,
-    compressor: RawCompressor,
-    finished: Vec<Segment>,
+    days: Days,
     quarantined: Vec<Quarantined>,
     /// Of those, the ones whose files this commit made.
     quarantined_new: Vec<Quarantined>,
     stats: CommitStats,
-    next_part: u32,
-    clock: u64,
     failed: bool,
-}
-
-struct OpenPart {
-    date: NaiveDate,
-    rows: RowBuffer,
-    writer: PartWriter,
-    last_used: u64,
 }
 
 impl CommitWriter {
@@ -127,21 +113,16 @@ impl CommitWriter {
             let path = archive.segment_path(segment);
             return Err(ArchiveError::CommitInUse { tenant: commit.tenant, commit: commit.number, path });
         }
-        let taken = archive.0.compressors.take();
-        let compressor = taken.map_err(ArchiveError::parquet("compress for", archive.root()))?;
+        let NewCommit { tenant, number, ingested_at, .. } = commit;
         Ok(Self {
             lookup: Lookup::new(archive.clone(), Arc::clone(&commit.visible)),
+            days: Days::new(archive.clone(), tenant, number, ingested_at)?,
             archive,
             commit,
             pending: Pending::default(),
-            open: Vec::new(),
-            compressor,
-            finished: Vec::new(),
             quarantined: Vec::new(),
             quarantined_new: Vec::new(),
             stats: CommitStats::default(),
-            next_part: 0,
-            clock: 0,
             failed: false,
         })
     }
@@ -180,7 +161,7 @@ impl CommitWriter {
         // Taken, so that the drop of `self` finds nothing to remove.
         self.quarantined_new.clear();
         Ok(Committed {
-            segments: std::mem::take(&mut self.finished),
+            segments: self.days.take_finished(),
             quarantined: std::mem::take(&mut self.quarantined),
             stats: self.stats,
             damaged: self.lookup.damaged(),
@@ -233,71 +214,10 @@ impl CommitWriter {
             Found::No => Appended::New,
         };
         self.pending.insert(&key);
-        self.store(date, key, text, &Row { content, view: &view, creation_time })?;
+        self.days.push(date, key, text, &Row { content, view: &view, creation_time })?;
         self.stats.stored += 1;
         self.stats.stored_bytes += raw.len() as u64;
         Ok(appended)
-    }
-
-    fn store(&mut self, date: NaiveDate, key: RecordKey, raw: &str, row: &Row<'_>) -> Result<(), ArchiveError> {
-        let at = self.part_of(date)?;
-        let Some(part) = self.open.get_mut(at) else { return Ok(()) };
-        part.writer.push_raw(raw, &mut self.compressor)?;
-        part.writer.note(key, row.creation_time.map(|time| time.timestamp()));
-        part.rows.push(row);
-        if part.rows.is_full() || part.writer.wants_columns() {
-            part.flush(&mut self.compressor)?;
-            if part.writer.is_full() {
-                self.close(at)?;
-            }
-            self.keep_within_memory()?;
-        }
-        Ok(())
-    }
-
-    /// The open part of a date; opened, and another closed for it, if need be.
-    fn part_of(&mut self, date: NaiveDate) -> Result<usize, ArchiveError> {
-        self.clock += 1;
-        if let Some(at) = self.open.iter().position(|part| part.date == date) {
-            if let Some(part) = self.open.get_mut(at) {
-                part.last_used = self.clock;
-            }
-            return Ok(at);
-        }
-        if self.open.len() >= OPEN_PARTS
-            && let Some((oldest, _)) = self.open.iter().enumerate().min_by_key(|(_, part)| part.last_used)
-        {
-            self.close(oldest)?;
-        }
-        let NewCommit { tenant, number, ingested_at, .. } = self.commit;
-        let name = PartName { tenant, date, commit: number, part: self.next_part };
-        let writer = PartWriter::create(&self.archive, name, false)?;
-        self.next_part += 1;
-        let rows = RowBuffer::new(tenant, ingested_at, number);
-        self.open.push(OpenPart { date, rows, writer, last_used: self.clock });
-        Ok(self.open.len() - 1)
-    }
-
-    /// Closes the largest open part when all commits together hold more than they may, and this one its share of it.
-    fn keep_within_memory(&mut self) -> Result<(), ArchiveError> {
-        let limit = self.archive.0.write_memory_bytes;
-        while self.archive.write_memory_used() > limit {
-            let own: usize = self.open.iter().map(|part| part.writer.memory_bytes()).sum();
-            // A commit that holds little is not the one to give way; but one alone always is.
-            let largest = self.open.iter().enumerate().max_by_key(|(_, part)| part.writer.memory_bytes());
-            match largest {
-                Some((at, _)) if own > limit / 8 => self.close(at)?,
-                _ => break,
-            }
-        }
-        Ok(())
-    }
-
-    fn close(&mut self, at: usize) -> Result<(), ArchiveError> {
-        let mut part = self.open.swap_remove(at);
-        part.flush(&mut self.compressor)?;
-        self.finished.push(part.writer.finish(&mut self.compressor)?);
-        Ok(())
     }
 
     fn try_quarantine(&mut self, content: &ContentRef<'_>, piece: &[u8], reason: &str) -> Result<(), ArchiveError> {
@@ -312,15 +232,13 @@ impl CommitWriter {
     }
 
     fn try_finish(&mut self) -> Result<(), ArchiveError> {
-        while !self.open.is_empty() {
-            self.close(self.open.len() - 1)?;
-        }
-        part::sync_folders_of(&self.archive, &self.finished)
+        self.days.finish()?;
+        part::sync_folders_of(&self.archive, self.days.finished())
     }
 
     fn remove_all(&mut self) -> Result<(), ArchiveError> {
-        self.open.clear();
-        let mut result = self.archive.delete_segments(&std::mem::take(&mut self.finished)).map(|_| ());
+        self.days.clear();
+        let mut result = self.archive.delete_segments(&self.days.take_finished()).map(|_| ());
         for kept in std::mem::take(&mut self.quarantined_new) {
             result = result.and(quarantine::take_back(self.archive.root(), &kept));
         }
@@ -332,15 +250,6 @@ impl Drop for CommitWriter {
     fn drop(&mut self) {
         if let Err(error) = self.remove_all() {
             tracing::warn!(%error, "files of a dropped commit stay until orphans are removed");
-        }
-    }
-}
-
-impl OpenPart {
-    fn flush(&mut self, compressor: &mut RawCompressor) -> Result<(), ArchiveError> {
-        match self.rows.take() {
-            Some(columns) => self.writer.write(&columns, compressor),
-            None => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod columns;
 mod commit;
+mod days;
 mod error;
 mod files;
 mod filter;

@@ -31,6 +31,9 @@ pub(crate) const FILE_BYTES_MAX: usize = 256 << 20;
 /// Bytes of records after which the other columns are written too, and memory and row group sizes looked at.
 const WRITE_RAW_BYTES: usize = 1 << 20;
 
+/// About what the compressors of the columns beside `raw` take and nobody counts.
+const COMPRESSORS_BYTES: usize = 1 << 20;
+
 /// What a segment being written is to be called.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PartName {
@@ -125,7 +128,8 @@ impl PartWriter {
             self.close_row_group(compressor).map_err(ArchiveError::parquet("write", &self.temporary))?;
         }
         let columns: usize = self.columns.iter().map(ArrowColumnWriter::memory_size).sum();
-        let memory = columns + self.raw.memory_bytes() + self.keys.capacity() * size_of::<RecordKey>();
+        let keys = self.keys.capacity() * size_of::<RecordKey>();
+        let memory = COMPRESSORS_BYTES + columns + self.raw.memory_bytes() + keys;
         self.archive.account_write_memory(self.memory_bytes, memory);
         self.memory_bytes = memory;
         Ok(())

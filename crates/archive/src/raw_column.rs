@@ -116,11 +116,21 @@ impl RawColumn {
         if !self.page.is_empty() && self.page.len() + 4 + raw.len() > PAGE_BYTES {
             self.flush_page(compressor)?;
         }
+        self.reserve(4 + raw.len());
         self.page.extend_from_slice(&length.to_le_bytes());
         self.page.extend_from_slice(raw.as_bytes());
         self.page_rows += 1;
         self.page_raw_bytes += i64::from(length);
         Ok(())
+    }
+
+    /// Grows the page by doubling like any vector, but never beyond the size of a full page for less than that.
+    fn reserve(&mut self, more: usize) {
+        let needed = self.page.len() + more;
+        if self.page.capacity() < needed {
+            let wanted = (2 * self.page.capacity()).min(PAGE_BYTES).max(needed);
+            self.page.reserve_exact(wanted - self.page.len());
+        }
     }
 
     /// Bytes of records added.

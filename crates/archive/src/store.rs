@@ -30,9 +30,9 @@ pub struct ArchiveOptions {
 }
 
 impl ArchiveOptions {
-    /// An archive at `root` with 64 MiB for dedup and 64 MiB for open segments.
+    /// An archive at `root` with 64 MiB for dedup and 48 MiB for open segments.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 64 << 20 }
+        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 48 << 20 }
     }
 }
 

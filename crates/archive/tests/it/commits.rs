@@ -188,10 +188,13 @@ fn abandoning_removes_every_file_of_the_commit() {
     let world = World::new();
     let before = world.files();
     let mut writer = world.begin();
+    // Enough for a file each, and for more files than are open at one time.
+    let filler = "f".repeat(600_000);
     for day in 1..=20 {
-        append(&mut writer, record("a", &format!("2026-03-{day:02}T00:00:00"), "").as_bytes());
+        append(&mut writer, record("a", &format!("2026-03-{day:02}T00:00:00"), &filler).as_bytes());
     }
-    assert!(world.files().len() > before.len());
+    let open = world.files().iter().filter(|name| name.ends_with(".tmp")).count();
+    assert_eq!((open, world.segment_files().len()), (16, 4));
     let content = ContentRef {
         content_type: &ContentType::General,
         content_id: &"c".parse().unwrap(),
@@ -232,6 +235,11 @@ fn more_dates_than_open_files_lose_nothing() {
     assert!(world.store(&records).iter().all(|appended| *appended == Appended::Duplicate));
     let parts: std::collections::BTreeSet<_> = world.visible.iter().map(|segment| segment.part).collect();
     assert_eq!(parts.len(), world.visible.len(), "no two files of a commit share a part number");
+    assert_eq!(world.visible.len(), 28, "records that jump from date to date do not make a file each");
+    for segment in &world.visible {
+        let records = world.archive.read_all(vec![segment.clone()]).map(|record| record.unwrap().creation_time);
+        assert!(records.is_sorted());
+    }
 }
 
 #[test]

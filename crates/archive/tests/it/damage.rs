@@ -219,7 +219,7 @@ fn orphans_and_temporary_files_go_and_everything_else_stays() {
     let lost = writer.finish().unwrap();
     let folder = world.archive.segment_path(&lost.segments[0]).parent().unwrap().to_owned();
     let mut forgotten = world.begin();
-    append(&mut forgotten, record("under way", "2026-03-08T00:00:00", "").as_bytes());
+    append(&mut forgotten, record("under way", "2026-03-08T00:00:00", &"f".repeat(600_000)).as_bytes());
     // As a crash does: no destructor runs.
     std::mem::forget(forgotten);
     std::fs::write(folder.join("notes.txt"), "mine").unwrap();
