@@ -195,7 +195,7 @@ impl CommitWriter {
         }
         let view = View::read(raw);
         let creation_time = usable_time(view.creation_time);
-        let date = creation_time.unwrap_or(content.created).date_naive();
+        let date = creation_time.or(usable_time(Some(content.created))).unwrap_or(self.commit.ingested_at).date_naive();
         let second = creation_time.map(|time| time.timestamp());
         let key = RecordKey::new(view.id.as_deref(), second, raw);
         let mut found = self.pending.find(&key);

@@ -2,7 +2,7 @@
 //!
 //! The numbers are written to disk: the functions here must answer the same for ever, and tests pin their answers.
 
-use chrono::Datelike;
+use chrono::{DateTime, Datelike};
 use protocol::time::Timestamp;
 use twox_hash::XxHash3_128;
 
@@ -76,9 +76,12 @@ impl Fingerprint {
     }
 }
 
-/// A `CreationTime` that can name a folder: one of the years 1 to 9999. Others are null in their column.
+/// A time as its column will hold it: whole microseconds, of the years 1 to 9999, which can name a folder. Others are null
+/// in their column. The date and second taken from the result are those a reader of the column finds; of a leap second, which
+/// the column cannot hold, those of the second after it.
 pub(crate) fn usable_time(time: Option<Timestamp>) -> Option<Timestamp> {
-    time.filter(|time| (1..=9999).contains(&time.year()))
+    let time = DateTime::from_timestamp_micros(time?.timestamp_micros())?;
+    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 /// The second of a time in microseconds, rounded down.
@@ -175,5 +178,7 @@ mod tests {
         let at = |year| NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_hms_opt(0, 0, 0).map(|time| time.and_utc());
         assert!(usable_time(at(1)).is_some() && usable_time(at(9999)).is_some());
         assert!(usable_time(at(0)).is_none() && usable_time(at(10_000)).is_none());
+        let leap = protocol::time::parse_timestamp("2016-12-31T23:59:60.5Z");
+        assert_eq!(usable_time(leap), protocol::time::parse_timestamp("2017-01-01T00:00:00.5Z"));
     }
 }
