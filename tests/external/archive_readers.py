@@ -65,11 +65,12 @@ with tempfile.TemporaryDirectory() as folder:
     wrong = duckdb.sql(
         f"SELECT count(*) FROM read_parquet('{glob}', hive_partitioning = true) "
         "WHERE creation_time IS NOT NULL AND CAST(creation_time AT TIME ZONE 'UTC' AS DATE) <> date"
-    ).fetchone()
-    assert wrong == (0,), wrong
+    ).fetchall()
+    assert wrong == [(0,)], wrong
 
     csv = run("query", "--data-dir", folder, "--format", "csv", "SELECT id, operation, raw FROM audit")
-    read_back = duckdb.sql("SELECT count(*) FROM read_csv('%s', header = true)" % (pathlib.Path(folder, "x.csv").write_text(csv) and str(pathlib.Path(folder, "x.csv")))).fetchone()
-    assert read_back == (len(raws),), read_back
+    pathlib.Path(folder, "x.csv").write_text(csv)
+    read_back = duckdb.sql(f"SELECT count(*) FROM read_csv('{folder}/x.csv', header = true, quote = '\"', escape = '\"')").fetchall()
+    assert read_back == [(len(raws),)], read_back
 
 print("pyarrow %s and DuckDB %s read %d records in %d segments" % (pa.__version__, duckdb.__version__, len(raws), len(files)))

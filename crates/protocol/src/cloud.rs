@@ -229,8 +229,10 @@ impl Cloud {
         let refused = || UrlRefused::ForeignPath { tenant };
         let prefix = self.activity.path().trim_end_matches('/');
         let path = url.path().strip_prefix(prefix).ok_or_else(refused)?.to_ascii_lowercase();
-        // `Url` has resolved `..` already; an encoded slash could still fool the server's router, not our check.
-        if path.contains("%2f") || path.contains("%5c") || path.contains("%2e%2e") || path.contains("//") {
+        // `Url` has resolved `..` already. A content id may hold an encoded slash; a server that decodes before it routes
+        // must not be led out of the tenant by one.
+        let decoded = path.replace("%2f", "/").replace("%5c", "/").replace("%2e", ".");
+        if decoded.split('/').any(|segment| segment == "." || segment == "..") || path.contains("//") {
             return Err(refused());
         }
         let rest = path
@@ -313,6 +315,7 @@ mod tests {
         let accepted = [
             format!("https://manage.office.com/api/v1.0/{t}/activity/feed/audit/2017$2017$audit"),
             format!("https://manage.office.com:443/api/v1/{t}/activity/feed/subscriptions/content?nextPage=1"),
+            format!("https://manage.office.com/api/v1.0/{t}/activity/feed/audit/a%2Fb$c"),
             format!("https://MANAGE.office.com/api/v1.0/{}/activity/feed/audit/x", t.to_string().to_uppercase()),
         ];
         for url in accepted {
@@ -328,6 +331,7 @@ mod tests {
             format!("https://manage.office.com/api/v1.0/{t}/ServiceComms/Services"),
             format!("https://manage.office.com/api/v1.0/{t}/activity/feed/../../../evil"),
             format!("https://manage.office.com/api/v1.0/{t}/activity/feed/..%2f..%2fevil"),
+            format!("https://manage.office.com/api/v1.0/{t}/activity/feed/audit/a%2F%2e%2E%5cevil"),
             format!("https://manage.office.com/x/api/v1.0/{t}/activity/feed/audit/x"),
             "not a url".into(),
         ];

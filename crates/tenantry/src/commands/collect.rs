@@ -118,6 +118,15 @@ pub(crate) fn outcome(report: &RunReport) -> Result<(), Failure> {
         let more = if blocked.len() > 1 { format!(" (and {} more tenants)", blocked.len() - 1) } else { String::new() };
         return Err(Failure::new(code_of(&problem.kind), format!("tenant {tenant}: {}{more}", problem.message)));
     }
+    let lost = report.total().lost;
+    if lost > 0 {
+        return Err(Failure::new(
+            Code::Incomplete,
+            format!(
+                "{lost} content(s) could not be had and never will be; `tenantry coverage` names them with the cause, and the rest is archived"
+            ),
+        ));
+    }
     if report.is_complete() {
         return Ok(());
     }

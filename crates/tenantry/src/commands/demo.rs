@@ -191,6 +191,7 @@ fn world(args: &DemoArgs) -> WorldOptions {
         tenants: usize::try_from(args.tenants).unwrap_or(usize::MAX),
         records_files: args.records.clone(),
         records_total: args.records.is_empty().then_some(u64::from(args.tenants) * 4_000),
+        limits: emulator::world::Limits { requests_per_minute: None, ..emulator::world::Limits::default() },
         lateness: Lateness {
             share: 0.05,
             max: Duration::from_secs(3 * 86_400),

@@ -65,7 +65,12 @@ impl Layers {
             }
             let key = rest.to_ascii_lowercase().replace("__", ".");
             let Some(kind) = kind_of(&key) else {
-                return Err(unknown(&key, Source::Variable(name), self.file.as_deref()));
+                // A variable of one word may be somebody else's (`TENANTRY_HOME`); one with a table's name in it is not.
+                if key.contains('.') || nearest(&key, KEYS.iter().map(|(known, _)| *known)).is_some() {
+                    return Err(unknown(&key, Source::Variable(name), self.file.as_deref()));
+                }
+                tracing::debug!(variable = name, "not a configuration key, left alone");
+                continue;
             };
             let value = match kind {
                 Kind::Text => Value::String(text),
@@ -273,6 +278,7 @@ mod tests {
             ("TENANTRY_COLLECT__CONTENT_TYPES", "Audit.Exchange, DLP.All"),
             ("TENANTRY_APP__CREDENTIAL__0__KIND", "secret"),
             ("TENANTRY_CONFIG", "ignored here"),
+            ("TENANTRY_BIN", "somebody else's"),
             ("PATH", "ignored"),
         ];
         layers.overlay_environment(variables.iter().map(|(k, v)| ((*k).into(), (*v).into()))).unwrap();
@@ -282,8 +288,9 @@ mod tests {
         assert_eq!(layers.indices("app.credential"), [0]);
         assert_eq!(layers.place("data_dir"), "in the variable TENANTRY_DATA_DIR");
 
-        let unknown = [("TENANTRY_DATADIR".to_owned(), "y".to_owned())];
-        let error = layers.overlay_environment(unknown.into_iter()).unwrap_err().to_string();
-        assert!(error.contains("TENANTRY_DATADIR") && error.contains("data_dir"), "{error}");
+        for (name, meant) in [("TENANTRY_DATADIR", "data_dir"), ("TENANTRY_APP__CLIENTID", "app.client_id")] {
+            let error = layers.overlay_environment([(name.into(), "y".into())].into_iter()).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(meant), "{error}");
+        }
     }
 }

@@ -30,7 +30,9 @@ const OUTPUT_FORMATS: [&str; 3] = ["raw", "ecs", "ocsf"];
 /// Makes the configuration of what the layers say; `has_secret` tells that the secret's own variable is set.
 pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, ConfigError> {
     let reader = Reader { layers: &layers };
-    let data_dir = reader.path("data_dir")?.unwrap_or_else(|| PathBuf::from("data"));
+    // The default means what it would mean if the file said it.
+    let beside = layers.file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+    let data_dir = reader.path("data_dir")?.unwrap_or_else(|| beside.join("data"));
     let ledger_path = match reader.text("ledger.url")? {
         None => data_dir.join("ledger.db"),
         Some(url) => match url.strip_prefix("sqlite:") {
@@ -423,6 +425,7 @@ mod tests {
         assert_eq!(config.archive_root, Path::new("data/archive"));
         assert_eq!(config.collect.content_types.len(), 5);
         assert!(config.app().unwrap_err().to_string().contains("app.client_id"));
+        assert_eq!(load("").unwrap().data_dir, Path::new("etc/data"));
     }
 
     #[test]

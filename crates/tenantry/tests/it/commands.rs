@@ -3,10 +3,11 @@
 use emulator::{EmulatorOptions, WorldOptions};
 use serde_json::Value;
 
-use crate::support::{Home, Microsoft};
+use crate::support::{Home, Microsoft, on_time};
 
 fn small(seed: u64) -> Microsoft {
-    let world = WorldOptions { seed, tenants: 2, records_total: Some(600), ..WorldOptions::default() };
+    let world =
+        WorldOptions { seed, tenants: 2, records_total: Some(600), lateness: on_time(), ..WorldOptions::default() };
     Microsoft::start(EmulatorOptions { world, ..EmulatorOptions::default() })
 }
 

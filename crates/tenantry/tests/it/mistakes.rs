@@ -6,10 +6,11 @@ use std::process::Command;
 use emulator::{EmulatorOptions, WorldOptions};
 use server::instance::InstanceLock;
 
-use crate::support::{Home, Microsoft};
+use crate::support::{Home, Microsoft, on_time};
 
 fn small(seed: u64) -> Microsoft {
-    let world = WorldOptions { seed, tenants: 1, records_total: Some(300), ..WorldOptions::default() };
+    let world =
+        WorldOptions { seed, tenants: 1, records_total: Some(300), lateness: on_time(), ..WorldOptions::default() };
     Microsoft::start(EmulatorOptions { world, ..EmulatorOptions::default() })
 }
 

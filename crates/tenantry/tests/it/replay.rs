@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use emulator::world::Lateness;
+use emulator::world::{Lateness, Limits};
 use emulator::{EmulatorOptions, FaultPlan, WorldOptions};
 
 use crate::support::{Home, Microsoft, recorded};
@@ -16,7 +16,13 @@ pub(crate) fn unruly(seed: u64) -> EmulatorOptions {
         ..Lateness::default()
     };
     EmulatorOptions {
-        world: WorldOptions { seed, tenants: 3, lateness, ..WorldOptions::default() },
+        world: WorldOptions {
+            seed,
+            tenants: 3,
+            lateness,
+            limits: Limits { requests_per_minute: None, ..Limits::default() },
+            ..WorldOptions::default()
+        },
         faults: FaultPlan::preset("demo", seed).unwrap(),
         ..EmulatorOptions::default()
     }

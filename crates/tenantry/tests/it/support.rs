@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use emulator::world::RecordSet;
+use emulator::world::{Lateness, RecordSet};
 use emulator::{DEFAULT_SECRET, Emulator, EmulatorOptions, Running, default_app};
 use server::archive::{Archive, ArchiveOptions, Segment};
 use server::collector::segments::segment_of;
@@ -181,6 +181,11 @@ impl Home {
         expected.sort();
         assert_eq!(found, expected, "seed {seed}");
     }
+}
+
+/// Content that is listed as soon as it is created, so that nothing is published while a test looks.
+pub(crate) fn on_time() -> Lateness {
+    Lateness { share: 0.0, ..Lateness::default() }
 }
 
 pub(crate) fn said(output: &Output) -> String {
