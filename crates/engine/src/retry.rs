@@ -183,7 +183,7 @@ pub enum RequestStep {
 pub fn after_fetch(trouble: Trouble, attempt: &FetchAttempt) -> FetchStep {
     match trouble {
         Trouble::Answered(disposition) => after_answered_fetch(disposition, attempt),
-        Trouble::RefusedAgain(step) => FetchStep::Hold(admin(step, held(attempt), attempt.jitter)),
+        Trouble::RefusedAgain(step) => FetchStep::Hold(refused_again(step, held(attempt), attempt.jitter)),
         // Nobody answers anybody: not this content's failure.
         Trouble::NoAnswer => FetchStep::Hold(unreachable(held(attempt), attempt.jitter)),
         Trouble::BrokenOff => again(attempt, FETCH_AGAIN, None),
@@ -283,7 +283,7 @@ fn again(attempt: &FetchAttempt, waits: Waits, told: Option<Duration>) -> FetchS
 pub fn after_request(trouble: Trouble, failures: u32, jitter: Jitter) -> RequestStep {
     let disposition = match trouble {
         Trouble::Answered(disposition) => disposition,
-        Trouble::RefusedAgain(step) => return RequestStep::Hold(admin(step, failures, jitter)),
+        Trouble::RefusedAgain(step) => return RequestStep::Hold(refused_again(step, failures, jitter)),
         Trouble::NoAnswer => return RequestStep::Hold(unreachable(failures, jitter)),
         Trouble::BrokenOff | Trouble::NoBlob => {
             return RequestStep::Again { wait: grown(REQUEST_AGAIN, failures, jitter) };
@@ -353,6 +353,20 @@ pub fn ends_run(kind: ProblemKind, failures: u32) -> bool {
 fn problem(kind: ProblemKind, concern: Concern, waits: Waits, failures: u32, jitter: Jitter) -> RequestStep {
     RequestStep::Hold(Hold::Problem { kind, concern, wait: grown(waits, failures, jitter) })
 }
+
+/// Two tokens refused one after the other are a hiccup of the service as long as Entra ID goes on issuing them; only when
+/// it happens again and again is it what the admin has to mend.
+fn refused_again(step: AdminStep, failures: u32, jitter: Jitter) -> Hold {
+    if failures < REFUSED_AGAIN_MIN {
+        let wait = grown(REQUEST_AGAIN, failures, jitter);
+        return Hold::Problem { kind: ProblemKind::ServiceDown, concern: Concern::Tenant, wait };
+    }
+    admin(step, failures - REFUSED_AGAIN_MIN + 1, jitter)
+}
+
+/// So many times in a row. Fewer: one bad minute of the service sends people to their admins. More: a revoked consent is
+/// shown minutes late.
+const REFUSED_AGAIN_MIN: u32 = 3;
 
 fn admin(step: AdminStep, failures: u32, jitter: Jitter) -> Hold {
     let waits = match step {

@@ -153,7 +153,15 @@ fn what_is_the_tenants_trouble_never_counts_against_a_content() {
         other => panic!("{other:?}"),
     };
     let admin = AdminStep::GrantPermission;
-    assert_eq!(kind(hold(Trouble::RefusedAgain(admin))), ProblemKind::Admin(admin));
+    let refused_again =
+        |held_before| match after_fetch(Trouble::RefusedAgain(admin), &FetchAttempt { held_before, ..attempt(0) }) {
+            FetchStep::Hold(hold) => kind(hold),
+            other => panic!("{other:?}"),
+        };
+    // Twice in a row is the service's hiccup, three times the admin's matter.
+    assert_eq!(refused_again(0), ProblemKind::ServiceDown);
+    assert_eq!(refused_again(1), ProblemKind::ServiceDown);
+    assert_eq!(refused_again(2), ProblemKind::Admin(admin));
     assert_eq!(kind(hold(Trouble::NoAnswer)), ProblemKind::Unreachable);
 }
 
