@@ -25,7 +25,7 @@ use super::committer::{CommitFailure, Committer, InFlight, PIECES};
 use super::context::Context;
 use super::driver::{Driver, End, Work};
 use super::feed::{Budget, Client, Failure};
-use super::housekeeping::{self, FOLD_EVERY, Grace};
+use super::housekeeping::{FOLD_EVERY, Grace, House};
 use super::judge::{self, Judged};
 use super::memory::Memory;
 use super::progress::{Activity, TenantReport};
@@ -243,7 +243,7 @@ impl Worker {
         }
         memory.hold = None;
         if !memory.is_clean {
-            housekeeping::clear_orphans(context, self.tenant, tenant.last_commit, &self.files).await?;
+            self.house(context).clear_orphans(tenant.last_commit).await?;
             memory.is_clean = true;
         }
         let mut last_commit = tenant.last_commit;
@@ -408,7 +408,7 @@ impl Worker {
         none_enabled: bool,
     ) -> Result<(), LedgerError> {
         let failures = memory.type_failed(&content_type);
-        let (kind, concern, wait) = self.judge(&failure, failures);
+        let (kind, concern, wait) = judge_request(self.tenant, &failure, failures);
         let now = context.clock.now();
         let until = Instant::now() + wait;
         let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
@@ -438,11 +438,11 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         memory.subscription_failures += 1;
         let failures = memory.subscription_failures;
-        let (kind, _, wait) = self.judge(&failure, failures);
+        let (kind, _, wait) = judge_request(self.tenant, &failure, failures);
         if let (Failure::Token(token), ProblemKind::App(_)) = (&failure, kind) {
             context.everybody_waits(kind.as_str(), &*token.cause);
         }
-        if let RequestStep::Hold(Hold::Throttled { told }) = self.step(&failure, failures) {
+        if let RequestStep::Hold(Hold::Throttled { told }) = request_step(self.tenant, &failure, failures) {
             self.budget.throttled(told, judge::jitter(self.tenant));
         }
         memory.hold(kind, Instant::now() + wait);
@@ -457,37 +457,6 @@ impl Worker {
         memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await
     }
 
-    fn step(&self, failure: &Failure, failures: u32) -> RequestStep {
-        match judge::of_request(failure) {
-            Judged::Trouble(trouble) => after_request(trouble, failures, judge::jitter(self.tenant)),
-            Judged::NoToken(_) | Judged::Ours => RequestStep::Again { wait: Duration::ZERO },
-        }
-    }
-
-    /// What a failed listing or start of a subscription is, how far it reaches, and how long to wait.
-    fn judge(&self, failure: &Failure, failures: u32) -> (ProblemKind, Concern, Duration) {
-        if let Judged::NoToken(token) = judge::of_request(failure) {
-            let wait = token.retry_at.saturating_duration_since(Instant::now());
-            return (judge::kind_of_token_failure(&token), Concern::Tenant, wait);
-        }
-        match self.step(failure, failures) {
-            RequestStep::Again { wait } | RequestStep::PlanAnew { wait } => {
-                (ProblemKind::ServiceDown, Concern::ContentType, wait)
-            }
-            RequestStep::StartLater { wait } => (ProblemKind::SubscriptionMissing, Concern::ContentType, wait),
-            RequestStep::Enabled | RequestStep::WithoutWebhook(_) => {
-                (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
-            }
-            RequestStep::Hold(Hold::Throttled { told }) => {
-                (ProblemKind::Throttled, Concern::Tenant, told.unwrap_or(Duration::from_secs(30)))
-            }
-            RequestStep::Hold(Hold::FreshToken | Hold::Resubscribe { .. }) => {
-                (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
-            }
-            RequestStep::Hold(Hold::Problem { kind, concern, wait }) => (kind, concern, wait),
-        }
-    }
-
     async fn keep_house(
         &self,
         context: &Context,
@@ -496,9 +465,10 @@ impl Worker {
         stop: &watch::Receiver<bool>,
     ) -> Result<(), CommitFailure> {
         let grace = if mode.ends() { Grace::None } else { Grace::For(context.settings.limits.obsolete_grace) };
-        housekeeping::merge(context, self.tenant, &self.files, grace, stop).await?;
+        let house = self.house(context);
+        house.merge(grace, stop).await?;
         if memory.folded_at.is_none_or(|at| at.elapsed() >= FOLD_EVERY) {
-            housekeeping::fold(context, self.tenant, stop).await?;
+            house.fold(stop).await?;
             memory.folded_at = Some(Instant::now());
         }
         Ok(())
@@ -524,6 +494,18 @@ impl Worker {
             wake = wake.min(next);
         }
         Ok(wake.max(now))
+    }
+
+    fn house<'a>(&'a self, context: &'a Context) -> House<'a> {
+        House {
+            ledger: &*context.ledger,
+            archive: &context.archive,
+            clock: &*context.clock,
+            metrics: &context.metrics,
+            slots: &context.commit_slots,
+            tenant: self.tenant,
+            files: &self.files,
+        }
     }
 
     fn client<'a>(&'a self, context: &'a Context) -> Client<'a> {
@@ -554,4 +536,35 @@ fn find<'s>(known: &'s [Subscription], content_type: &ContentType) -> Option<&'s
 /// As far as the service's list says; one it lists without a status may be.
 fn is_enabled(subscription: &Subscription) -> bool {
     subscription.listed_at.is_some() && subscription.enabled != Some(false)
+}
+
+fn request_step(tenant: TenantId, failure: &Failure, failures: u32) -> RequestStep {
+    match judge::of_request(failure) {
+        Judged::Trouble(trouble) => after_request(trouble, failures, judge::jitter(tenant)),
+        Judged::NoToken(_) | Judged::Ours => RequestStep::Again { wait: Duration::ZERO },
+    }
+}
+
+/// What a failed listing or start of a subscription is, how far it reaches, and how long to wait.
+pub(super) fn judge_request(tenant: TenantId, failure: &Failure, failures: u32) -> (ProblemKind, Concern, Duration) {
+    if let Judged::NoToken(token) = judge::of_request(failure) {
+        let wait = token.retry_at.saturating_duration_since(Instant::now());
+        return (judge::kind_of_token_failure(&token), Concern::Tenant, wait);
+    }
+    match request_step(tenant, failure, failures) {
+        RequestStep::Again { wait } | RequestStep::PlanAnew { wait } => {
+            (ProblemKind::ServiceDown, Concern::ContentType, wait)
+        }
+        RequestStep::StartLater { wait } => (ProblemKind::SubscriptionMissing, Concern::ContentType, wait),
+        RequestStep::Enabled | RequestStep::WithoutWebhook(_) => {
+            (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
+        }
+        RequestStep::Hold(Hold::Throttled { told }) => {
+            (ProblemKind::Throttled, Concern::Tenant, told.unwrap_or(Duration::from_secs(30)))
+        }
+        RequestStep::Hold(Hold::FreshToken | Hold::Resubscribe { .. }) => {
+            (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
+        }
+        RequestStep::Hold(Hold::Problem { kind, concern, wait }) => (kind, concern, wait),
+    }
 }

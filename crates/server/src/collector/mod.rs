@@ -15,6 +15,7 @@ mod housekeeping;
 mod judge;
 mod listing;
 mod memory;
+mod operator;
 mod progress;
 pub mod segments;
 mod subscriptions;
@@ -28,6 +29,7 @@ use ledger::Ledger;
 use protocol::ids::TenantId;
 use tokio::sync::mpsc;
 
+pub use operator::{CompactError, Compacted, OperatorError, Started, compact};
 pub use progress::{Activity, Board, Counts, Ended, Progress, RunReport, TenantProgress, TenantReport};
 
 use activation::Mode;

@@ -1,9 +1,19 @@
 //! The collector against the emulator, in one process, on paused time: what was published is compared with what is
 //! archived, byte for byte.
 
+#[cfg(test)]
 mod collect;
+#[cfg(test)]
+mod console;
+#[cfg(test)]
 mod durable;
+#[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod restart;
+#[cfg(test)]
 mod rig;
+#[cfg(test)]
 mod serve;
+#[cfg(test)]
 mod trouble;

@@ -25,7 +25,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 pub(crate) fn format_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     for (size, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if milliseconds >= size && milliseconds % size == 0 {
+        if milliseconds >= size && milliseconds.is_multiple_of(size) {
             return format!("{}{unit}", milliseconds / size);
         }
     }

@@ -1,5 +1,6 @@
 //! The whole program as a user has it: the real binary, over loopback, killed and mistreated, against the emulator.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends loudly")]
 
 mod commands;
 mod kill;

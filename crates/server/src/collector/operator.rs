@@ -1,0 +1,171 @@
+//! What an operator does by hand: looking at subscriptions, starting and stopping one, merging an archive.
+//!
+//! Never decides differently from the workers: the same requests, the same quarter of an hour between starts, the same
+//! merge.
+
+use std::fmt;
+
+use archive::Archive;
+use engine::problem::ProblemKind;
+use engine::subscription::{SubscriptionAction, decide};
+use ledger::{Ledger, LedgerError};
+use protocol::activity::{
+    Subscription, list_subscriptions, parse_list_subscriptions, parse_stop_subscription, stop_subscription,
+};
+use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
+use tokio::sync::{Semaphore, watch};
+
+use super::Collector;
+use super::activation::judge_request;
+use super::committer::CommitFailure;
+use super::feed::{Budget, Client, Failure};
+use super::housekeeping::{Grace, House};
+use super::subscriptions::{self, Standing};
+use crate::clock::Clock;
+use crate::metrics::{Metrics, Operation};
+
+/// Why an operator's request did not succeed: what is wrong, what was answered, and the step that mends it.
+#[derive(Debug)]
+pub struct OperatorError {
+    /// What stands in the way.
+    pub kind: ProblemKind,
+    detail: String,
+}
+
+impl fmt::Display for OperatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.kind.problem(), self.detail, self.kind.remedy())
+    }
+}
+
+impl std::error::Error for OperatorError {}
+
+impl From<LedgerError> for OperatorError {
+    fn from(error: LedgerError) -> Self {
+        Self { kind: ProblemKind::LedgerUnusable, detail: crate::chain(&error) }
+    }
+}
+
+impl OperatorError {
+    fn of(tenant: TenantId, failure: &Failure) -> Self {
+        let (kind, _, _) = judge_request(tenant, failure, 1);
+        Self { kind, detail: crate::chain(failure) }
+    }
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It is enabled.
+    Enabled,
+    /// It was started within the last quarter of an hour, and is not asked for again before this (activity-api.md §2.1).
+    TooEarly {
+        /// The first moment it may be.
+        until: Timestamp,
+    },
+}
+
+impl Collector {
+    /// The subscriptions as the service lists them now.
+    ///
+    /// # Errors
+    /// When the service refuses or does not answer.
+    pub async fn list_subscriptions(&self, tenant: TenantId) -> Result<Vec<Subscription>, OperatorError> {
+        let budget = self.budget();
+        let client = self.client(tenant, &budget);
+        let request = list_subscriptions(&client.feed());
+        let listed = client.ask(Operation::ListSubscriptions, request, parse_list_subscriptions).await;
+        Ok(listed.map_err(|failure| OperatorError::of(tenant, &failure))?.subscriptions)
+    }
+
+    /// Starts a subscription, unless it was started a moment ago. The ledger is told first.
+    ///
+    /// # Errors
+    /// When the tenant is not in the ledger, or the service refuses or does not answer.
+    pub async fn start_subscription(
+        &self,
+        tenant: TenantId,
+        content_type: &ContentType,
+    ) -> Result<Started, OperatorError> {
+        let now = self.context.clock.now();
+        let mut known = self.context.ledger.subscriptions(tenant).await?;
+        for subscription in &mut known {
+            // Whatever the last listing said, the operator wants it started; only the quarter of an hour stands.
+            (subscription.listed_at, subscription.enabled) = (Some(now), Some(false));
+        }
+        let action = decide(now, std::slice::from_ref(content_type), &known, None).into_iter().next();
+        if let Some((_, SubscriptionAction::Wait { until })) = action {
+            return Ok(Started::TooEarly { until });
+        }
+        let budget = self.budget();
+        let mut standing = Standing::default();
+        let client = self.client(tenant, &budget);
+        subscriptions::start(&self.context, client, content_type.clone(), &mut standing).await?;
+        if let Some((_, failure)) = standing.refused.first() {
+            return Err(OperatorError::of(tenant, failure));
+        }
+        match standing.waiting.first() {
+            Some((_, until)) => Ok(Started::TooEarly { until: *until }),
+            None => Ok(Started::Enabled),
+        }
+    }
+
+    /// Stops a subscription. What the tenant does while it is stopped can never be collected (activity-api.md §2.2), and a
+    /// running collector that wants the type starts it again.
+    ///
+    /// # Errors
+    /// When the service refuses or does not answer.
+    pub async fn stop_subscription(&self, tenant: TenantId, content_type: &ContentType) -> Result<(), OperatorError> {
+        let budget = self.budget();
+        let client = self.client(tenant, &budget);
+        let request = stop_subscription(&client.feed(), content_type);
+        let stopped = client.ask(Operation::StopSubscription, request, parse_stop_subscription).await;
+        stopped.map_err(|failure| OperatorError::of(tenant, &failure))
+    }
+
+    fn budget(&self) -> Budget {
+        Budget::new(self.context.settings.collect.requests_per_minute)
+    }
+
+    fn client<'a>(&'a self, tenant: TenantId, budget: &'a Budget) -> Client<'a> {
+        Client { shared: &self.context.requests, budget, tenant }
+    }
+}
+
+/// What merging did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Segments that were merged away.
+    pub removed: usize,
+    /// Segments they became.
+    pub added: usize,
+}
+
+/// Why merging ended early. What was merged before stays merged.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CompactError(CommitFailure);
+
+/// Merges the tenant's small segments now, and removes the files they were. Take an [`crate::instance::InstanceLock`]
+/// first: merging beside a collector would give out a commit number twice.
+///
+/// # Errors
+/// When the archive or the ledger cannot be read or written.
+pub async fn compact(
+    ledger: &dyn Ledger,
+    archive: &Archive,
+    clock: &dyn Clock,
+    tenant: TenantId,
+) -> Result<Compacted, CompactError> {
+    let (slots, metrics) = (Semaphore::new(1), Metrics::new());
+    let (_never, stop) = watch::channel(false);
+    let files = std::sync::Arc::default();
+    let house = House { ledger, archive, clock, metrics: &metrics, slots: &slots, tenant, files: &files };
+    let known = ledger.tenant(tenant).await.map_err(|error| CompactError(error.into()))?;
+    let Some(known) = known else {
+        return Err(CompactError(LedgerError::UnknownTenant { tenant }.into()));
+    };
+    house.clear_orphans(known.last_commit).await.map_err(CompactError)?;
+    house.merge(Grace::None, &stop).await.map_err(CompactError)
+}
