@@ -4,14 +4,17 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::exit::{Code, Failure};
+
+/// A line beneath the header and nothing else: rows are read, not boxed in.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A table with a header; columns named in `right` are aligned to the right.
 pub(crate) fn table(header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header.to_vec());
+    table.load_style(STYLE).set_header(header.to_vec());
     if !std::io::stdout().is_terminal() {
         // In a pipe nobody wants lines folded at the width of a screen that is not there.
         table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
