@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use emulator::world::{Lateness, RecordSet};
 use emulator::{DEFAULT_SECRET, Emulator, EmulatorOptions, Running, default_app};
@@ -28,6 +29,10 @@ impl Microsoft {
         let runtime = Runtime::new().unwrap();
         let emulator = Emulator::new(options).unwrap();
         let running = runtime.block_on(emulator.start(([127, 0, 0, 1], 0).into(), None)).unwrap();
+        // Listings are asked for up to the last whole second, so what was created in the present one is not listed yet.
+        while emulator.world().now().timestamp() <= emulator.world().start().timestamp() {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
         Self { emulator, running: Some(running), runtime }
     }
 
@@ -47,7 +52,7 @@ impl Microsoft {
     /// Waits for late content; everything there will ever be can be listed afterwards.
     pub(crate) fn wait_until_complete(&self) {
         while !self.emulator.world().truth().complete {
-            std::thread::park_timeout(std::time::Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 }
