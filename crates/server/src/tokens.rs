@@ -373,3 +373,6 @@ impl fmt::Display for TokenFailure {
 fn jitter(tenant: TenantId) -> engine::model::Jitter {
     engine::model::Jitter { seed: tenant.as_uuid().as_u64_pair().1 ^ fastrand::u64(..), percent: 20 }
 }
+
+#[cfg(test)]
+mod tests;

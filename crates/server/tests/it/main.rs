@@ -8,6 +8,8 @@ mod console;
 #[cfg(test)]
 mod durable;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod restart;
