@@ -22,12 +22,12 @@ use tokio::time::Instant;
 
 use super::book::is_shown;
 use super::committer::{CommitFailure, Committer, InFlight, PIECES};
-use super::context::Context;
+use super::context::{Context, Proof};
 use super::driver::{Driver, End, Work};
 use super::feed::{Budget, Client, Failure};
 use super::housekeeping::{FOLD_EVERY, Grace, House};
 use super::judge::{self, Judged};
-use super::memory::Memory;
+use super::memory::{Memory, TenantHold};
 use super::progress::{Activity, TenantReport};
 use super::subscriptions::{self, Standing, SubscriptionFailure};
 
@@ -169,14 +169,16 @@ impl Worker {
                 }
                 Ok(Round::Held) => {
                     let Some(hold) = memory.hold else { return Next::At(Instant::now()) };
-                    if mode.ends() && self.ends_run(context, hold.kind, hold.in_a_row, hold.until) {
+                    let gives_up = memory.once.gives_up || self.ends_run(context, &hold);
+                    if mode.ends() && gives_up {
                         self.note_unfinished(context, memory).await;
                         return Next::Done;
                     }
                     hold.until
                 }
                 Err(failure) => {
-                    let Some(until) = self.commit_failed(context, mode, memory, &failure) else { return Next::Done };
+                    let until = self.commit_failed(context, mode, memory, &failure).await;
+                    let Some(until) = until else { return Next::Done };
                     until
                 }
             };
@@ -192,9 +194,10 @@ impl Worker {
         }
     }
 
-    fn ends_run(&self, context: &Context, kind: ProblemKind, in_a_row: u32, until: Instant) -> bool {
+    fn ends_run(&self, context: &Context, hold: &TenantHold) -> bool {
         let longest = context.settings.limits.longest_wait_in_one_run;
-        engine::retry::ends_run(kind, in_a_row) || until.saturating_duration_since(Instant::now()) > longest
+        engine::retry::ends_run(hold.kind, hold.in_a_row)
+            || hold.until.saturating_duration_since(Instant::now()) > longest
     }
 
     /// A run that ends for a tenant with a problem says what it leaves behind.
@@ -207,7 +210,7 @@ impl Worker {
     }
 
     /// When to try again after a commit failed; `None` ends the run.
-    fn commit_failed(
+    async fn commit_failed(
         &self,
         context: &Context,
         mode: Mode,
@@ -219,15 +222,40 @@ impl Worker {
         memory.commit_failures += 1;
         let failures = memory.commit_failures;
         let wait = COMMIT_AGAIN.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(COMMIT_AGAIN.1);
+        let wait = judge::jitter(self.tenant).spread(wait);
         tracing::warn!(tenant = %self.tenant, error = %crate::chain(failure), attempt = failures, "commit failed");
-        if let Some(kind) = judge::kind_of_commit_failure(failure) {
-            context.everybody_waits(kind.as_str(), failure);
-            if mode.ends() && engine::retry::ends_run(kind, failures) {
-                memory.once.unlisted.extend(context.settings.collect.content_types.iter().cloned());
-                return None;
+        let kind = judge::kind_of_commit_failure(failure);
+        match kind {
+            // The state is read anew; once is a race, and this often is a mistake of ours.
+            None if failures < engine::retry::ONCE_ATTEMPTS => {}
+            None => self.show_commit_failure(context, memory, ProblemKind::OurFault, failure, wait).await,
+            Some(kind) if judge::is_of_tenant(failure) => {
+                self.show_commit_failure(context, memory, kind, failure, wait).await;
             }
+            Some(kind) => context.everybody_waits(kind.as_str(), failure),
         }
-        Some(Instant::now() + judge::jitter(self.tenant).spread(wait))
+        let ends = engine::retry::ends_run(kind.unwrap_or(ProblemKind::LedgerLocked), failures);
+        if mode.ends() && ends {
+            memory.once.unlisted.extend(context.settings.collect.content_types.iter().cloned());
+            return None;
+        }
+        Some(Instant::now() + wait)
+    }
+
+    async fn show_commit_failure(
+        &self,
+        context: &Context,
+        memory: &mut Memory,
+        kind: ProblemKind,
+        failure: &CommitFailure,
+        wait: Duration,
+    ) {
+        let now = context.clock.now();
+        let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
+        let detail = crate::chain(failure);
+        let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(None), now, next);
+        // A ledger that cannot take even this has said so to everybody.
+        let _ = memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await;
     }
 
     async fn round(
@@ -260,7 +288,8 @@ impl Worker {
                 End::Resubscribe | End::CommitterGone => {}
             }
         }
-        context.everybody_goes_on();
+        // Without a commit, only one that had failed before proves that the archive works.
+        context.everybody_goes_on(if memory.commit_failures > 0 { Proof::Commit } else { Proof::Round });
         memory.commit_failures = 0;
         self.keep_house(context, mode, memory, stop).await?;
         Ok(Round::Idle(self.wake_at(context, &tenant).await?))

@@ -69,7 +69,13 @@ impl Book {
         match (&problem, content_type) {
             (Some(problem), content_type) => {
                 let content_type = content_type.map(ToString::to_string);
-                tracing::warn!(%tenant, content_type, kind = problem.kind, problem = problem.message, "something stands in the way");
+                let (kind, text) = (&problem.kind, &problem.message);
+                // What stands in everybody's way was said once, for all of them.
+                if board.snapshot_problem().is_some_and(|everybodys| everybodys.kind == *kind) {
+                    tracing::debug!(%tenant, content_type, kind, problem = text, "something stands in everybody's way");
+                } else {
+                    tracing::warn!(%tenant, content_type, kind, problem = text, "something stands in the way");
+                }
             }
             (None, content_type) => {
                 let content_type = content_type.map(ToString::to_string);

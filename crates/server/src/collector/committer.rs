@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use archive::{ArchiveError, Committed, NewCommit, SegmentSet};
 use engine::model::{ArchivedContent, Commit, CommitNumber};
+use engine::problem::ProblemKind;
 use ledger::LedgerError;
 use protocol::ids::TenantId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Piece, Sealed, Tally};
-use super::context::Context;
+use super::context::{Context, Proof};
 use super::housekeeping::blocking;
+use super::judge;
 use super::segments::{quarantine_row_of, row_of, set_of};
 use crate::metrics::CommitCounts;
 
@@ -200,7 +202,8 @@ impl<'a> Committer<'a> {
             }
             // An earlier try may have been written although it was answered with an error.
             uncertain = true;
-            self.context.everybody_waits("ledger", &error);
+            let kind = judge::kind_of_ledger_error(&error).unwrap_or(ProblemKind::LedgerUnusable);
+            self.context.everybody_waits(kind.as_str(), &error);
             if !error.is_passing() || started.elapsed() >= LEDGER_PATIENCE {
                 return Err(error.into());
             }
@@ -256,7 +259,7 @@ impl<'a> Committer<'a> {
             tracing::error!(tenant = %self.tenant, path = %damage.path.display(), problem = damage.problem, "damaged segment");
         }
         self.context.metrics.commit(&counts, took);
-        self.context.everybody_goes_on();
+        self.context.everybody_goes_on(Proof::Commit);
         self.context.board.update(self.tenant, |line| {
             line.counts.commits += 1;
             line.counts.archived += counts.blobs;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use archive::Archive;
 use engine::model::Problem;
+use engine::problem::ProblemKind;
 use ledger::Ledger;
 use tokio::sync::Semaphore;
 
@@ -18,8 +19,14 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::tokens::TokenManager;
 
-/// The kind of problem that every tenant's token request runs into.
-pub(super) const APP_CREDENTIAL: &str = "app_credential";
+/// What a tenant's finished work proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The ledger and the tokens work.
+    Round,
+    /// So does the archive.
+    Commit,
+}
 
 /// Shared by all workers of one collector.
 pub(super) struct Context {
@@ -86,9 +93,17 @@ impl Context {
     }
 
     /// What was in everybody's way is gone, as far as a tenant's finished work can tell.
-    pub(super) fn everybody_goes_on(&self) {
+    pub(super) fn everybody_goes_on(&self, proof: Proof) {
         let Some(problem) = self.board.snapshot_problem() else { return };
-        if problem.kind == APP_CREDENTIAL && self.requests.tokens.has_app_fault() {
+        let is_of = |kind: ProblemKind| problem.kind == kind.as_str();
+        let is_over = if is_of(ProblemKind::DiskFull) || is_of(ProblemKind::ArchiveUnavailable) {
+            proof == Proof::Commit
+        } else if is_of(ProblemKind::LedgerLocked) || is_of(ProblemKind::LedgerUnusable) {
+            true
+        } else {
+            !self.requests.tokens.has_app_fault()
+        };
+        if !is_over {
             return;
         }
         tracing::info!(kind = problem.kind, "collection goes on");

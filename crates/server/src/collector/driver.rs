@@ -126,6 +126,9 @@ impl Driver<'_> {
             if *self.stop.borrow() {
                 return Ok(End::Stopped);
             }
+            if self.memory.once.gives_up {
+                return Ok(End::Held);
+            }
             // Held up: nothing new is begun, and what is under way may end in peace.
             if self.memory.is_held() {
                 if self.work.tasks.is_empty() {

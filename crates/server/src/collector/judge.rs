@@ -2,6 +2,7 @@
 //!
 //! Never decides: it translates, and the engine says what follows.
 
+use archive::ArchiveError;
 use engine::model::Jitter;
 use engine::problem::ProblemKind;
 use engine::retry::Trouble;
@@ -83,7 +84,21 @@ pub(super) fn kind_of_commit_failure(failure: &CommitFailure) -> Option<ProblemK
     }
 }
 
-fn kind_of_ledger_error(error: &LedgerError) -> Option<ProblemKind> {
+/// Whether a failed commit says something about this tenant's files alone.
+pub(super) fn is_of_tenant(failure: &CommitFailure) -> bool {
+    matches!(
+        failure,
+        CommitFailure::Archive(
+            ArchiveError::LedgerBehind { .. }
+                | ArchiveError::CommitInUse { .. }
+                | ArchiveError::Damaged { .. }
+                | ArchiveError::Failed { .. }
+        )
+    )
+}
+
+/// What stands in the way when the ledger did not do as asked; `None` for a refusal.
+pub(super) fn kind_of_ledger_error(error: &LedgerError) -> Option<ProblemKind> {
     if error.is_refusal() {
         None
     } else if error.is_full_disk() {

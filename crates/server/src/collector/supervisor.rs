@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::model::{Tenant, TenantState};
+use engine::problem::ProblemKind;
 use protocol::ids::TenantId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -20,6 +21,7 @@ use tracing::Instrument;
 use super::CollectError;
 use super::activation::{Mode, Next, Worker};
 use super::context::Context;
+use super::judge;
 use super::progress::TenantReport;
 
 /// After a bug ended an activation, the tenant waits this long: soon enough to recover from a passing one, seldom enough
@@ -115,7 +117,8 @@ impl Supervisor {
                 Event::LookForTenants => {
                     // A ledger that is busy now is asked again at the next tick.
                     if let Err(error) = self.look_for_tenants().await {
-                        self.context.everybody_waits("ledger", &error);
+                        let kind = judge::kind_of_ledger_error(&error).unwrap_or(ProblemKind::LedgerUnusable);
+                        self.context.everybody_waits(kind.as_str(), &error);
                     }
                     self.count();
                 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use emulator::FaultPlan;
+use engine::model::TenantState;
 use http::Request;
+use ledger::Ledger;
 use protocol::ids::TenantId;
 use server::Collector;
 use server::transport::{Transport, TransportFuture};
@@ -111,4 +113,38 @@ async fn a_throttled_tenant_does_not_slow_the_others_down() {
     })
     .await;
     rig.catch_up_and_check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_somebody_waits_for_ends_even_if_the_service_only_throttles() {
+    let plan = "[[rule]]\nprobability = 1.0\noperations = [\"content\"]\neffect = \"throttle\"\n";
+    let rig = Rig::new(small_world(4, 1, 50), FaultPlan::parse(plan).unwrap()).await;
+    let began = tokio::time::Instant::now();
+    let report = rig.collect_once().await;
+    assert!(!report.is_complete());
+    assert_eq!(report.tenants[0].progress.problem.as_ref().unwrap().kind, "throttled");
+    assert!(began.elapsed() < Duration::from_secs(60 * 60), "{:?}", began.elapsed());
+    rig.emulator.world().set_faults(FaultPlan::default());
+    rig.catch_up_and_check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_that_is_ahead_of_its_ledger_is_that_tenants_problem_and_left_alone() {
+    let mut rig = Rig::new(small_world(5, 2, 100), FaultPlan::default()).await;
+    rig.settings.limits.commit_contents = 5;
+    rig.collect_once().await;
+    let first = rig.tenants()[0];
+    let files = rig.parquet_files(first);
+    assert!(files > 2, "a crash explains fewer commits than that: {files}");
+    // As if the ledger had been restored from an old copy: it knows nothing of the first tenant's commits.
+    rig.ledger.set_tenant_state(first, TenantState::Removed).await.unwrap();
+    rig.ledger.purge_tenant(first).await.unwrap();
+    rig.add_tenant(first).await;
+    let report = rig.collect_once().await;
+    assert!(!report.is_complete());
+    let problem = report.tenants.iter().find(|tenant| tenant.progress.tenant == first).unwrap();
+    let problem = problem.progress.problem.as_ref().unwrap();
+    assert!(problem.message.contains("restore the ledger"), "{problem:?}");
+    assert_eq!(report.problem, None, "it is nobody else's");
+    assert_eq!(rig.parquet_files(first), files, "not a file was touched");
 }

@@ -266,6 +266,13 @@ impl Rig {
         self.clock.now()
     }
 
+    /// How many Parquet files a tenant has in the archive.
+    pub(crate) fn parquet_files(&self, tenant: TenantId) -> usize {
+        let folder = self.archive.root().join(format!("tenant={tenant}"));
+        let dates = std::fs::read_dir(folder).unwrap();
+        dates.map(|date| std::fs::read_dir(date.unwrap().path()).unwrap().count()).sum()
+    }
+
     /// Is every Parquet file in the archive a visible segment?
     pub(crate) async fn check_no_orphans(&self) {
         let mut known = BTreeSet::new();

@@ -34,6 +34,7 @@ impl Driver<'_> {
                 let longest = self.context.settings.limits.longest_wait_in_one_run;
                 if self.mode.ends() && (engine::retry::ends_run(ProblemKind::Throttled, failures) || wait > longest) {
                     self.memory.hold(ProblemKind::Throttled, Instant::now() + wait);
+                    self.memory.once.gives_up = true;
                 }
                 Ok(())
             }
