@@ -149,8 +149,8 @@ pub(crate) fn outcome(report: &RunReport) -> Result<(), Failure> {
 /// Problems that lie on this machine end with the storage code; whatever the other side says no to, with its own.
 fn code_of(kind: &str) -> Code {
     match kind {
-        "disk_full" | "ledger_locked" | "archive_unwritable" | "ledger_unavailable" => Code::Storage,
-        "service_down" | "throttled" | "network" | "unreachable" => Code::Incomplete,
+        "disk_full" | "ledger_locked" | "ledger_unusable" | "archive_unavailable" => Code::Storage,
+        "service_down" | "throttled" | "unreachable" | "subscription_missing" => Code::Incomplete,
         _ => Code::Refused,
     }
 }
