@@ -76,3 +76,55 @@ pub fn public_router() -> Router {
 pub(crate) async fn healthz() -> Result<&'static str, Infallible> {
     Ok("ok\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    async fn start() -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        (address, stop, tokio::spawn(serve(listener, public_router(), stopped)))
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_public_site_says_that_it_is_there_and_nothing_else() {
+        let (address, stop, served) = start().await;
+        let answer = get(address, "/healthz").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer}");
+        for path in ["/", "/metrics", "/api/v1/tenants", "/consent"] {
+            assert!(get(address, path).await.starts_with("HTTP/1.1 404"), "{path}");
+        }
+        stop.send(()).unwrap();
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_clients_that_say_nothing() {
+        let (address, stop, served) = start().await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        assert!(get(address, "/healthz").await.contains("ok"), "one silent client keeps nobody out");
+        stop.send(()).unwrap();
+        served.await.unwrap();
+        assert_eq!(idle.read(&mut [0]).await.unwrap(), 0, "the connection was closed");
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    }
+}

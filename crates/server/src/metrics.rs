@@ -74,6 +74,7 @@ pub struct Metrics {
     tenants_with_problem: Gauge,
     tenants_working: Gauge,
     fetching: Gauge,
+    certificate_expires: Gauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -125,6 +126,7 @@ impl Metrics {
             tenants_with_problem: Gauge::default(),
             tenants_working: Gauge::default(),
             fetching: Gauge::default(),
+            certificate_expires: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -168,6 +170,11 @@ impl Metrics {
         );
         registry.register("tenants_working", "Of those, tenants being worked on", self.tenants_working.clone());
         registry.register("blobs_fetching", "Blobs being fetched", self.fetching.clone());
+        registry.register(
+            "certificate_expires_timestamp_seconds",
+            "Unix time at which the first of the app's certificates expires; 0 when it has none",
+            self.certificate_expires.clone(),
+        );
     }
 
     /// Everything, as text for a scraper.
@@ -215,6 +222,10 @@ impl Metrics {
 
     pub(crate) fn fetching(&self, change: i64) {
         self.fetching.inc_by(change);
+    }
+
+    pub(crate) fn certificate_expires(&self, unix_seconds: i64) {
+        self.certificate_expires.set(unix_seconds);
     }
 
     pub(crate) fn tenants(&self, all: usize, working: usize, with_problem: usize, pending: u64) {

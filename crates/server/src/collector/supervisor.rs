@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use engine::model::{Tenant, TenantState};
 use engine::problem::ProblemKind;
 use protocol::ids::TenantId;
@@ -23,10 +24,14 @@ use super::activation::{Mode, Next, Worker};
 use super::context::Context;
 use super::judge;
 use super::progress::TenantReport;
+use crate::settings::Credential;
 
 /// After a bug ended an activation, the tenant waits this long: soon enough to recover from a passing one, seldom enough
 /// not to spin on a lasting one.
 const AFTER_BUG: Duration = Duration::from_secs(60);
+
+/// How long before its end a certificate is warned of: time to make one, have it uploaded, and roll over.
+const CERTIFICATE_WARNING: TimeDelta = TimeDelta::days(30);
 
 /// Runs the activations of all tenants.
 pub(super) struct Supervisor {
@@ -95,6 +100,7 @@ impl Supervisor {
         let mut look = tokio::time::interval(self.context.settings.limits.tenants_interval);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         look.tick().await;
+        self.look_at_certificates();
         self.look_for_tenants().await?;
         loop {
             if self.mode.ends() && self.is_done() {
@@ -264,6 +270,26 @@ impl Supervisor {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(tenants = self.running.len(), "stopped without waiting any longer; nothing is lost");
             self.running.shutdown().await;
+        }
+    }
+
+    /// Says which certificate is about to expire while there is time to replace it.
+    fn look_at_certificates(&self) {
+        let now = self.context.clock.now();
+        let certificates = self.context.settings.app.credentials.iter().filter_map(|credential| match credential {
+            Credential::Certificate(certificate) => Some(certificate),
+            Credential::Secret(_) => None,
+        });
+        let Some(first) = certificates.min_by_key(|certificate| certificate.not_after()) else { return };
+        self.context.metrics.certificate_expires(first.not_after().timestamp());
+        let left = first.not_after() - now;
+        if left < CERTIFICATE_WARNING {
+            tracing::warn!(
+                path = %first.path().display(),
+                expires = %first.not_after(),
+                days_left = left.num_days(),
+                "the app's certificate expires soon: make a new one, upload it to the app registration beside the old one, and configure both"
+            );
         }
     }
 

@@ -86,19 +86,24 @@ fn calls_that_wait_together_share_a_transaction() {
     block_on(ledger.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
     let before = commits_in_log(&folder);
     let (open, gate) = std::sync::mpsc::channel::<()>();
+    let (enter, entered) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        // The first holds the thread up until all the others are queued.
-        let mut calls: Vec<crate::LedgerFuture<'_, u64>> = vec![ledger.write(move |_connection| {
+        // The first holds the thread up until all the others are queued. It is let in alone: a thread that woke late
+        // would take some of the others into the same transaction.
+        let mut first = ledger.write(move |_connection| {
+            enter.send(()).unwrap();
             gate.lock().unwrap().recv().unwrap();
             Ok(1)
-        })];
+        });
+        assert!(is_pending(&mut first).await);
+        entered.recv().unwrap();
+        let mut calls = vec![first];
         for number in 0..60 {
-            calls.push(ledger.contents_listed(tenant(1), vec![content(&format!("{number}"), hours(1))], noon()));
-        }
-        for call in &mut calls {
-            std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_ready())).await;
+            let mut call = ledger.contents_listed(tenant(1), vec![content(&format!("{number}"), hours(1))], noon());
+            assert!(is_pending(&mut call).await);
+            calls.push(call);
         }
         open.send(()).unwrap();
         for call in calls {
@@ -107,6 +112,11 @@ fn calls_that_wait_together_share_a_transaction() {
     });
     // The first had a transaction of its own, which wrote nothing.
     assert_eq!(commits_in_log(&folder) - before, 1);
+}
+
+/// Polls once, which queues the call.
+async fn is_pending<T>(call: &mut crate::LedgerFuture<'_, T>) -> bool {
+    std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_pending())).await
 }
 
 /// Transactions in the write-ahead log: frames whose header names a size of the file (sqlite.org/fileformat2.html §4.1).
