@@ -8,6 +8,7 @@ pub mod instance;
 pub mod listen;
 pub mod metrics;
 pub mod settings;
+pub mod site;
 mod tokens;
 pub mod transport;
 

@@ -68,11 +68,6 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     connections.shutdown().await;
 }
 
-/// The site the internet may reach. So far it says only that it is there.
-pub fn public_router() -> Router {
-    Router::new().route("/healthz", axum::routing::get(healthz))
-}
-
 pub(crate) async fn healthz() -> Result<&'static str, Infallible> {
     Ok("ok\n")
 }
@@ -93,7 +88,8 @@ mod tests {
         let stopped = async {
             let _ = stopped.await;
         };
-        (address, stop, tokio::spawn(serve(listener, public_router(), stopped)))
+        let site = crate::site::PublicSite::new("http://127.0.0.1:8365".parse().unwrap());
+        (address, stop, tokio::spawn(serve(listener, site.into_router(), stopped)))
     }
 
     async fn get(address: SocketAddr, path: &str) -> String {

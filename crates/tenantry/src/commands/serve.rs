@@ -1,8 +1,12 @@
-//! `serve`: collects all day, with the console beside it.
+//! `serve`: collects all day, with the console and the public site beside it.
 //!
 //! Never gives up on a tenant: what goes wrong is waited out, shown, and tried again.
 
+use std::net::SocketAddr;
+
 use server::console::ConsoleParts;
+use server::site::PublicSite;
+use tokio::net::TcpListener;
 
 use super::collect::{open, stop_signal};
 use super::load;
@@ -12,17 +16,11 @@ use crate::exit::{Code, Failure};
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let config = load(global)?;
     let collector = open(&config).await?;
-    let listener = tokio::net::TcpListener::bind(config.console_listen).await.map_err(|error| {
-        let code = if error.kind() == std::io::ErrorKind::AddrInUse { Code::Busy } else { Code::Config };
-        Failure::new(
-            code,
-            format!(
-                "the console cannot listen on {}: {error}; choose another address with console.listen",
-                config.console_listen
-            ),
-        )
-    })?;
-    let address = listener.local_addr().map_or(config.console_listen, |address| address);
+    let (console, address) = listen("the console", config.console_listen, "console.listen").await?;
+    let public = match &config.public {
+        Some(public) => Some((listen("the public site", public.listen, "public.listen").await?, &public.url)),
+        None => None,
+    };
     tracing::info!(console = %format!("http://{address}/"), data_dir = %config.data_dir.display(), "collecting");
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let router = server::console::router(
@@ -33,7 +31,12 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         },
         address,
     );
-    let console = tokio::spawn(server::listen::serve(listener, router, wait_for(stopped.clone())));
+    let console = tokio::spawn(server::listen::serve(console, router, wait_for(stopped.clone())));
+    let public = public.map(|((listener, address), url)| {
+        tracing::info!(listen = %address, %url, "the public site is open");
+        let site = PublicSite::new(url.clone());
+        tokio::spawn(server::listen::serve(listener, site.into_router(), wait_for(stopped.clone())))
+    });
     tokio::spawn(async move {
         stop_signal().await;
         tracing::info!("stopping: finishing what is under way");
@@ -42,11 +45,23 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     });
     let report = collector.collector.run(wait_for(stopped)).await;
     let report = report.map_err(|error| Failure::from_chain(Code::Storage, &error))?;
-    // The console goes down with the same signal; its own end is no news.
+    // They go down with the same signal; their own end is no news.
     let _ = console.await;
+    if let Some(public) = public {
+        let _ = public.await;
+    }
     let total = report.total();
     tracing::info!(contents = total.archived, records = total.records, "stopped");
     Ok(())
+}
+
+async fn listen(who: &str, wanted: SocketAddr, key: &str) -> Result<(TcpListener, SocketAddr), Failure> {
+    let listener = TcpListener::bind(wanted).await.map_err(|error| {
+        let code = if error.kind() == std::io::ErrorKind::AddrInUse { Code::Busy } else { Code::Config };
+        Failure::new(code, format!("{who} cannot listen on {wanted}: {error}; choose another address with {key}"))
+    })?;
+    let address = listener.local_addr().unwrap_or(wanted);
+    Ok((listener, address))
 }
 
 async fn wait_for(mut stopped: tokio::sync::watch::Receiver<bool>) {

@@ -16,6 +16,7 @@ use server::engine::tile::Grid;
 use server::protocol::cloud::Cloud;
 use server::protocol::ids::{ClientId, ContentType, PublisherId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
+use server::site::PublicUrl;
 
 pub(crate) use layers::{Layers, Source};
 pub(crate) use units::{format_duration, parse_duration};
@@ -71,6 +72,13 @@ pub(crate) struct CollectConfig {
     pub(crate) tile: Grid,
 }
 
+/// The part the internet may reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublicConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) url: PublicUrl,
+}
+
 /// An output as described. This version delivers none of them yet; it says so when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputConfig {
@@ -87,8 +95,7 @@ pub(crate) struct Config {
     pub(crate) retention: Option<Duration>,
     pub(crate) cloud: Cloud,
     pub(crate) collect: CollectConfig,
-    pub(crate) public_listen: SocketAddr,
-    pub(crate) public_url: Option<String>,
+    pub(crate) public: Option<PublicConfig>,
     pub(crate) console_listen: SocketAddr,
     pub(crate) outputs: Vec<OutputConfig>,
     app: Option<AppConfig>,

@@ -16,8 +16,8 @@ use toml::Value;
 use super::layers::Entry;
 use super::schema::SECRET_VARIABLE;
 use super::{
-    AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, OutputConfig, Source, format_duration,
-    parse_duration,
+    AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, OutputConfig, PublicConfig, Source,
+    format_duration, parse_duration,
 };
 
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(60);
@@ -63,8 +63,7 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
             .duration("archive.retention", Duration::from_secs(86_400)..=Duration::from_secs(86_400 * 36_500))?,
         cloud: cloud(&reader)?,
         collect: collect(&reader)?,
-        public_listen: reader.address("public.listen", 8365)?,
-        public_url: reader.text("public.url")?,
+        public: public(&reader)?,
         console_listen: reader.address("console.listen", 8366)?,
         outputs: outputs(&reader)?,
         app: app(&reader, has_secret)?,
@@ -229,6 +228,20 @@ fn collect(reader: &Reader<'_>) -> Result<CollectConfig, ConfigError> {
     })
 }
 
+/// The public site is there when it has an address.
+fn public(reader: &Reader<'_>) -> Result<Option<PublicConfig>, ConfigError> {
+    let listen = reader.address("public.listen", 8365)?;
+    match reader.parsed("public.url")? {
+        Some(url) => Ok(Some(PublicConfig { listen, url })),
+        None if reader.layers.entry("public.listen").is_none() => Ok(None),
+        None => Err(ConfigError::Missing {
+            key: "public.url",
+            remedy: "write the address that browsers and Microsoft reach the public site by under [public], such as \
+                     https://audit.example.com",
+        }),
+    }
+}
+
 fn outputs(reader: &Reader<'_>) -> Result<Vec<OutputConfig>, ConfigError> {
     let mut outputs: Vec<OutputConfig> = Vec::new();
     for index in reader.layers.indices("output") {
@@ -277,10 +290,15 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         ("ledger.url".to_owned(), format!("sqlite:{}", config.ledger_path.display())),
         ("archive.url".to_owned(), format!("file:{}", config.archive_root.display())),
         ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
-        ("public.listen".to_owned(), config.public_listen.to_string()),
-        ("public.url".to_owned(), config.public_url.clone().unwrap_or_else(|| "none".to_owned())),
         ("console.listen".to_owned(), config.console_listen.to_string()),
     ];
+    match &config.public {
+        None => rows.push(("public.url".to_owned(), "none".to_owned())),
+        Some(public) => {
+            rows.push(("public.listen".to_owned(), public.listen.to_string()));
+            rows.push(("public.url".to_owned(), public.url.to_string()));
+        }
+    }
     if let Some(app) = &config.app {
         rows.push(("app.client_id".to_owned(), app.client_id.to_string()));
         rows.push(("app.publisher_id".to_owned(), app.publisher_id.to_string()));
@@ -466,6 +484,9 @@ mod tests {
             ("[cloud]\nlogin = 'http://127.0.0.1'", ["cloud.login", "custom"]),
             ("[cloud]\nname='custom'\nlogin='http://10.0.0.1'\nactivity='http://127.0.0.1'", ["cloud.login", "https"]),
             ("[ledger]\nurl = 'postgres://user:pw@host/db'", ["ledger.url", "sqlite:PATH"]),
+            ("[public]\nurl = 'http://audit.example.com'", ["public.url", "https://"]),
+            ("[public]\nurl = 'https://audit.example.com/base'", ["public.url", "no user, path"]),
+            ("[public]\nlisten = '0.0.0.0:443'", ["public.url is not set", "https://audit.example.com"]),
             ("[console]\nlisten = 'localhost'", ["console.listen", "127.0.0.1:8366"]),
             ("[[output]]\nname='a'\nkind='kafak'", ["output.0.kind", "kafka"]),
         ] {

@@ -6,5 +6,7 @@ mod commands;
 mod kill;
 mod memory;
 mod mistakes;
+mod public;
 mod replay;
+mod serving;
 mod support;

@@ -104,6 +104,11 @@ impl Home {
         std::fs::write(self.path().join(name), text).unwrap();
     }
 
+    pub(crate) fn append(&self, name: &str, text: &str) {
+        let before = std::fs::read_to_string(self.path().join(name)).unwrap();
+        self.write(name, &(before + text));
+    }
+
     /// The program, not started yet; it sees no variable of ours but the path.
     pub(crate) fn tenantry(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
