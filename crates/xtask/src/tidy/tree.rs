@@ -11,6 +11,8 @@ use super::source::Source;
 const FILE_BYTES_MAX: u64 = 2 << 20;
 /// Hidden folders that belong to the tree all the same.
 const HIDDEN_FOLDERS: [&str; 3] = [".cargo", ".ci", ".github"];
+/// In a linked worktree this is a file, which names that machine's folders.
+const GIT: &str = ".git";
 /// What `.gitignore` leaves out, and what tools leave behind.
 const FOREIGN_FOLDERS: [&str; 5] = ["target", "data", "demo-data", "node_modules", "__pycache__"];
 
@@ -116,7 +118,7 @@ fn read_folder(folder: &Path, path: &str, files: &mut Vec<File>) -> anyhow::Resu
             continue;
         }
         let size = entry.metadata().with_context(unreadable)?.len();
-        if !kind.is_file() || size > FILE_BYTES_MAX {
+        if !kind.is_file() || size > FILE_BYTES_MAX || path == GIT {
             continue;
         }
         let bytes =
