@@ -7,10 +7,12 @@ pub mod credential;
 pub mod instance;
 pub mod listen;
 pub mod metrics;
+pub mod private_file;
 pub mod settings;
 pub mod site;
 mod tokens;
 pub mod transport;
+pub mod vault;
 
 // The program's commands work with what these rooms define; it gets to them through this one (ARCHITECTURE.md).
 pub use {archive, engine, ledger, protocol};
