@@ -259,19 +259,20 @@ pub(crate) struct EmulateArgs {
     /// Where the CA is kept between runs and its certificate (ca.pem) is written [default: made anew, in the data folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) ca_dir: Option<PathBuf>,
-    /// How many tenants there are
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) tenants: u32,
+    /// How many tenants there are [default: what the world file says, else 3]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) tenants: Option<u32>,
     /// Replay recorded records (NDJSON; .zst and .gz are unpacked) with fresh ids and times
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) records: Vec<PathBuf>,
     /// A fault plan: a TOML file, or the name of a preset (ten-percent, demo, none)
     #[arg(long, value_name = "FILE", default_value = "none")]
     pub(crate) faults: String,
-    /// Repeats a world exactly: the same tenants, records, contents and faults
-    #[arg(long, default_value_t = 2026)]
-    pub(crate) seed: u64,
-    /// More of the world (volumes, lateness, duplicates, limits), in a TOML file
+    /// Repeats a world exactly: the same tenants, records, contents and faults [default: what the world file says, else
+    /// 2026]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// More of the world (volumes, lateness, duplicates, limits), in a TOML file; the options here come before it
     #[arg(long, value_name = "FILE")]
     pub(crate) world: Option<PathBuf>,
     /// The application that may ask for tokens [default: one drawn from the seed]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
-#![expect(clippy::print_stdout, reason = "chores report to whoever started them")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores report to whoever started them")]
 
+pub mod bench;
 pub mod test;
 pub mod tidy;
 
@@ -25,4 +26,12 @@ pub(crate) fn cargo(root: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
     command
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
+    let output = cargo(root).args(["metadata", "--format-version", "1", "--no-deps", "--locked"]).output()?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata did not answer")?;
+    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo metadata names no target folder")?))
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask COMMAND
   tidy     hold the tree to the house's rules: one line per finding, exit code 1 when there is any
-  test     every check: formatting, lints, tidy, all tests, and the readers and clients of tests/external";
+  test     every check: formatting, lints, tidy, all tests, and the readers and clients of tests/external
+  bench    CPU time per million records against the floor, memory, and SQL timings; --help tells its options";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["tidy"] => xtask::tidy::run(),
         ["test"] => xtask::test::run(),
+        ["bench", options @ ..] => xtask::bench::run(options),
         [] | ["help" | "-h" | "--help"] => {
             println!("{HELP}");
             Ok(true)

@@ -16,17 +16,9 @@ use crate::exit::{Code, Failure};
 use crate::present;
 
 pub(crate) async fn run(global: &Global, args: EmulateArgs) -> Result<(), Failure> {
-    let mut world = match &args.world {
-        Some(path) => WorldOptions::parse(&read(path, "the world file")?)
-            .map_err(|error| Failure::new(Code::Config, format!("{}: {}", path.display(), chain(&error))))?,
-        None => WorldOptions { live_rate: 30.0, ..WorldOptions::default() },
-    };
-    world.seed = args.seed;
-    world.tenants = usize::try_from(args.tenants).unwrap_or(usize::MAX);
-    if !args.records.is_empty() {
-        world.records_files.clone_from(&args.records);
-    }
-    let mut app = default_app(args.seed);
+    let world = world_of(&args)?;
+    let seed = world.seed;
+    let mut app = default_app(seed);
     if let Some(client_id) = args.client_id {
         app.client_id = client_id;
     }
@@ -43,7 +35,7 @@ pub(crate) async fn run(global: &Global, args: EmulateArgs) -> Result<(), Failur
     }
     let client_id = app.client_id;
     let publisher_id = app.home_tenant;
-    let faults = fault_plan(&args.faults, args.seed)?;
+    let faults = fault_plan(&args.faults, seed)?;
     let options = EmulatorOptions { world, apps: vec![app], faults, ..EmulatorOptions::default() };
     let emulator = Emulator::new(options).map_err(failure)?;
     let tls = match args.tls_listen {
@@ -83,6 +75,23 @@ pub(crate) async fn run(global: &Global, args: EmulateArgs) -> Result<(), Failur
     stop_signal().await;
     running.stop().await;
     Ok(())
+}
+
+/// What the world file says, and what the command line says instead.
+fn world_of(args: &EmulateArgs) -> Result<WorldOptions, Failure> {
+    let mut world = match &args.world {
+        Some(path) => WorldOptions::parse(&read(path, "the world file")?)
+            .map_err(|error| Failure::new(Code::Config, format!("{}: {}", path.display(), chain(&error))))?,
+        None => WorldOptions { seed: 2026, live_rate: 30.0, ..WorldOptions::default() },
+    };
+    world.seed = args.seed.unwrap_or(world.seed);
+    if let Some(tenants) = args.tenants {
+        world.tenants = usize::try_from(tenants).unwrap_or(usize::MAX);
+    }
+    if !args.records.is_empty() {
+        world.records_files.clone_from(&args.records);
+    }
+    Ok(world)
 }
 
 /// The plan of a file, or of a preset's name.
@@ -154,4 +163,31 @@ fn describe(emulator: &Emulator, root: &str, client_id: &str, secret: &str, publ
     }
     text.push_str("\nCtrl-C ends it.");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn world(more: &[&str]) -> (u64, usize, Option<u64>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("world.toml");
+        std::fs::write(&file, "seed = 9\ntenants = 5\nrecords_total = 70\n").unwrap();
+        let file = file.to_str().unwrap();
+        let words = ["tenantry", "emulate"].iter().chain(more).map(|word| if *word == "FILE" { file } else { word });
+        let Command::Emulate(args) = Cli::try_parse_from(words).unwrap().command else { panic!("another command") };
+        let world = world_of(&args).unwrap();
+        (world.seed, world.tenants, world.records_total)
+    }
+
+    #[test]
+    fn the_command_line_comes_before_the_world_file_and_that_before_what_is_usual() {
+        assert_eq!(world(&[]), (2026, 3, None));
+        assert_eq!(world(&["--world", "FILE"]), (9, 5, Some(70)));
+        assert_eq!(world(&["--world", "FILE", "--seed", "2026", "--tenants", "3"]), (2026, 3, Some(70)));
+        assert_eq!(world(&["--seed", "1"]), (1, 3, None));
+    }
 }

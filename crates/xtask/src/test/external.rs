@@ -8,7 +8,6 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use serde_json::Value;
 
 use super::counts::Counts;
 use super::{passes, tools};
@@ -26,7 +25,7 @@ pub(super) fn run(root: &Path) -> anyhow::Result<Counts> {
         passes(crate::cargo(root).args(["build", "--package", "tenantry"]))?.failed == 0,
         "the program under test does not build"
     );
-    let target = target_folder(root)?;
+    let target = crate::target_folder(root)?;
     let program = target.join("debug").join(format!("tenantry{}", std::env::consts::EXE_SUFFIX));
     let python = virtual_environment(root, &target)?;
     let mut counts = Counts::default();
@@ -65,12 +64,6 @@ fn scripts_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     scripts.sort();
     Ok(scripts)
-}
-
-fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
-    let output = crate::cargo(root).args(["metadata", "--format-version", "1", "--no-deps", "--locked"]).output()?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata did not answer")?;
-    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo metadata names no target folder")?))
 }
 
 /// Makes the virtual environment, or brings it up to the requirements, and says where its Python is.
