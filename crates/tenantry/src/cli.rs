@@ -75,6 +75,9 @@ pub(crate) enum Command {
     Archive(ArchiveCommand),
     /// Microsoft's side on this machine: Entra ID and the Activity API, for tests and development
     Emulate(EmulateArgs),
+    /// The app's certificate: makes one, shows one
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -284,6 +287,33 @@ pub(crate) struct EmulateArgs {
     /// A certificate (PEM) that application may sign assertions with
     #[arg(long, value_name = "FILE")]
     pub(crate) certificate: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand {
+    /// Makes an RSA key and a self-signed certificate, and says what to upload to the app registration
+    New {
+        /// Where the private key goes, with the certificate; the certificate alone goes beside it as .crt
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The RSA key's length: 2048, 3072 or 4096
+        #[arg(long, default_value_t = server::credential::KEY_BITS_DEFAULT)]
+        bits: u32,
+        /// For how many days it is valid, at most 3650
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+        /// The certificate's common name
+        #[arg(long, value_name = "NAME", default_value = "Tenantry")]
+        subject: String,
+    },
+    /// Shows thumbprints, expiry and the state of the key: PEM or PKCS#12
+    Show {
+        /// The certificate, with its private key or without
+        file: PathBuf,
+        /// A file whose first line is the key's password [default: the variable TENANTRY_CERTIFICATE_PASSWORD]
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -49,6 +49,7 @@ async fn run(cli: Cli) -> Result<(), exit::Failure> {
         Command::Query(args) => commands::query::run(global, args).await,
         Command::Archive(command) => commands::archive::run(global, command).await,
         Command::Emulate(args) => commands::emulate::run(global, args).await,
+        Command::Certificate(command) => commands::certificate::run(global, &command),
         Command::Config(command) => commands::config::run(global, &command),
     }
 }

@@ -7,7 +7,10 @@ use engine::model::Problem;
 use ledger::Ledger;
 use protocol::ids::TenantId;
 use protocol::secret::ClientSecret;
-use server::credential::{CertificateCredential, CertificateFiles};
+use protocol::time::parse_timestamp;
+use server::credential::{
+    CertificateCredential, CertificateFiles, CertificateRequest, NewCertificate, new_certificate,
+};
 use server::settings::{AssertionAlgorithm, Credential, TokenEndpoint};
 
 use crate::rig::{Rig, small_world};
@@ -113,25 +116,27 @@ async fn of_several_credentials_the_first_that_is_not_refused_is_used() {
     assert!(rig.requests("token") <= 2 * 3, "{}", rig.requests("token"));
 }
 
-/// A key and its certificate for 2026, as PEM.
-fn certificate_pem() -> String {
-    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
-    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
-    format!("{}{}", key.serialize_pem(), params.self_signed(&key).unwrap().pem())
+/// A key and its certificate for 2026, in a file.
+fn certificate_in(folder: &tempfile::TempDir) -> NewCertificate {
+    let request = CertificateRequest {
+        out: &folder.path().join("app.pem"),
+        bits: 2048,
+        days: 365,
+        subject: "tenantry test",
+        now: parse_timestamp("2026-01-01T00:00:00Z").unwrap(),
+    };
+    new_certificate(&request).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn certificates_are_accepted_with_either_signature_at_either_endpoint() {
-    let pem = certificate_pem();
     let folder = tempfile::tempdir().unwrap();
-    let files = CertificateFiles { path: folder.path().join("app.pem"), key_path: None };
-    std::fs::write(&files.path, &pem).unwrap();
+    let made = certificate_in(&folder);
+    let files = CertificateFiles::at(&made.path);
     for algorithm in [AssertionAlgorithm::Rs256, AssertionAlgorithm::Ps256] {
         for endpoint in [TokenEndpoint::V1, TokenEndpoint::V2] {
             let mut rig = Rig::new(small_world(20, 1, 20), FaultPlan::default()).await;
-            let registered = emulator::app::AppCertificate::from_pem(&pem).unwrap();
+            let registered = emulator::app::AppCertificate::from_pem(&made.details.pem()).unwrap();
             assert!(rig.emulator.apps().add_certificate(rig.settings.app.client_id, registered));
             let credential = CertificateCredential::read(&files, algorithm, rig.now()).unwrap();
             rig.settings.app.credentials = vec![Credential::Certificate(credential)];
@@ -146,8 +151,7 @@ async fn certificates_are_accepted_with_either_signature_at_either_endpoint() {
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_was_not_uploaded_is_named_with_the_step_that_mends_it() {
     let folder = tempfile::tempdir().unwrap();
-    let files = CertificateFiles { path: folder.path().join("app.pem"), key_path: None };
-    std::fs::write(&files.path, certificate_pem()).unwrap();
+    let files = CertificateFiles::at(certificate_in(&folder).path);
     let mut rig = Rig::new(small_world(21, 1, 20), FaultPlan::default()).await;
     let credential = CertificateCredential::read(&files, AssertionAlgorithm::Rs256, rig.now()).unwrap();
     rig.settings.app.credentials = vec![Credential::Certificate(credential)];

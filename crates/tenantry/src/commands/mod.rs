@@ -3,6 +3,7 @@
 //! Never decides anything about collection: commands read, ask, and print.
 
 pub(crate) mod archive;
+pub(crate) mod certificate;
 pub(crate) mod collect;
 pub(crate) mod config;
 pub(crate) mod coverage;

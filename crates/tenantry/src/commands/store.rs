@@ -82,7 +82,7 @@ fn credential(source: &CredentialSource, algorithm: AssertionAlgorithm) -> Resul
             secret(&text, &path.display().to_string())
         }
         CredentialSource::Certificate { path, key_path } => {
-            let files = CertificateFiles { path: path.clone(), key_path: key_path.clone() };
+            let files = CertificateFiles { path: path.clone(), key_path: key_path.clone(), password: None };
             CertificateCredential::read(&files, algorithm, now())
                 .map(Credential::Certificate)
                 .map_err(|error| Failure::from_chain(Code::Config, &error))

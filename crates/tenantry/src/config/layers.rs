@@ -12,7 +12,8 @@ use super::ConfigError;
 use super::schema::{KEYS, Kind, LISTS, SECRET_VARIABLE, nearest};
 
 /// The variables that start like ours and are no configuration keys.
-const OTHER_VARIABLES: [&str; 3] = ["TENANTRY_CONFIG", "TENANTRY_LOG", SECRET_VARIABLE];
+const OTHER_VARIABLES: [&str; 4] =
+    ["TENANTRY_CONFIG", "TENANTRY_LOG", "TENANTRY_CERTIFICATE_PASSWORD", SECRET_VARIABLE];
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
