@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod cloud;
+pub mod consent;
 pub mod entra;
 pub mod error;
 pub mod ids;

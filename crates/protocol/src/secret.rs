@@ -42,6 +42,14 @@ secret!(
     /// A signed JWT that stands in for the client secret.
     ClientAssertion
 );
+secret!(
+    /// An authorization code: good once, for about ten minutes (entra.md §4).
+    AuthorizationCode
+);
+secret!(
+    /// The PKCE verifier of one flow: 43 characters (RFC 7636).
+    CodeVerifier
+);
 
 secret!(
     /// The shared secret that Microsoft echoes in `Webhook-AuthID`: the only proof that a notification is genuine.

@@ -80,9 +80,33 @@ impl EntraError {
         }
     }
 
+    /// The error in a consent callback's query, each part decoded (entra.md §3.5). A callback has no status; it stands as 400.
+    pub fn from_callback(error: &str, subcode: Option<&str>, description: &str, error_uri: &str) -> Self {
+        let (sentence, trace) = split_description(description);
+        let code = code_in(description).or_else(|| code_of_uri(error_uri));
+        let short = |text: &str| Some(one_line(&redact(text), 64)).filter(|text| !text.is_empty());
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error: short(error),
+            codes: code.into_iter().collect(),
+            description: one_line(&redact(sentence), MAX_DESCRIPTION),
+            suberror: subcode.and_then(short),
+            trace_id: trace_line(trace, "Trace ID:").and_then(short),
+            correlation_id: trace_line(trace, "Correlation ID:").and_then(short),
+            timestamp: None,
+            retry_after: None,
+            server_time: None,
+        }
+    }
+
     /// The number that says most: umbrella codes give way to the code that came with them.
     pub fn code(&self) -> Option<u32> {
         table::telling(&self.codes)
+    }
+
+    /// Whether its number is one of entra.md §6.
+    pub(crate) fn is_described(&self) -> bool {
+        self.code().is_some_and(|code| table::row(code).is_some())
     }
 
     /// What kind of trouble this is.
@@ -146,6 +170,13 @@ fn listed_codes(value: Option<&Value>) -> Vec<u32> {
         Some(one) => number(one).into_iter().collect(),
         None => Vec::new(),
     }
+}
+
+/// The number in `https://login.microsoftonline.com/error?code=65004`.
+fn code_of_uri(uri: &str) -> Option<u32> {
+    let (_, after) = uri.split_once("error?code=")?;
+    let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+    after.get(..digits)?.parse().ok()
 }
 
 /// The number in `AADSTS700016: …`, for answers without `error_codes`: callbacks, pages.

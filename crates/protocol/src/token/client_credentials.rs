@@ -3,10 +3,12 @@
 //! Never puts the credential anywhere but into the body, and never asks for more than the cloud's one resource.
 
 use http::{HeaderName, HeaderValue};
+use url::Url;
 use url::form_urlencoded::Serializer;
 use uuid::Uuid;
 
 use super::{TokenAsk, TokenEndpoint};
+use crate::ids::ClientId;
 use crate::request::Request;
 use crate::secret::{ClientAssertion, ClientSecret};
 
@@ -26,18 +28,20 @@ pub fn client_credentials(ask: &TokenAsk<'_>, credential: &GrantCredential, requ
         TokenEndpoint::V1 => ("resource", resource.to_owned()),
         TokenEndpoint::V2 => ("scope", format!("{resource}/.default")),
     };
-    grant_request(ask, &[("grant_type", "client_credentials"), (audience.0, &audience.1)], credential, request_id)
+    let grant = [("grant_type", "client_credentials"), (audience.0, &audience.1)];
+    grant_request(ask.token_endpoint(), ask.client_id, &grant, credential, request_id)
 }
 
 /// What every grant has in common: the app, its credential, and the ids for support.
-fn grant_request(
-    ask: &TokenAsk<'_>,
+pub(crate) fn grant_request(
+    endpoint: Url,
+    client_id: ClientId,
     grant: &[(&str, &str)],
     credential: &GrantCredential,
     request_id: Uuid,
 ) -> Request {
     let mut form = Serializer::new(String::new());
-    form.append_pair("client_id", &ask.client_id.to_string()).extend_pairs(grant);
+    form.append_pair("client_id", &client_id.to_string()).extend_pairs(grant);
     match credential {
         GrantCredential::Secret(secret) => form.append_pair("client_secret", secret.expose()),
         GrantCredential::Assertion(assertion) => form
@@ -45,7 +49,7 @@ fn grant_request(
             .append_pair("client_assertion", assertion.expose()),
     };
     let request_id = HeaderValue::try_from(request_id.to_string()).expect("a GUID is visible ASCII");
-    Request::form_post(ask.token_endpoint(), form.finish())
+    Request::form_post(endpoint, form.finish())
         .with_header(HeaderName::from_static("client-request-id"), request_id)
         .with_header(HeaderName::from_static("return-client-request-id"), HeaderValue::from_static("true"))
 }

@@ -92,13 +92,7 @@ impl TokenError {
 /// # Errors
 /// When Entra ID refuses, the answer holds no token, or the token is not the one that was asked for.
 pub fn parse_token(ask: &TokenAsk<'_>, response: &Response<'_>, now: Timestamp) -> Result<TokenGrant, TokenError> {
-    if !response.status.is_success() {
-        return Err(TokenError::Entra(Box::new(EntraError::from_response(response))));
-    }
-    let answer = read_object(response)?;
-    if answer.contains_key("error") && !answer.contains_key("access_token") {
-        return Err(TokenError::Entra(Box::new(EntraError::from_response(response))));
-    }
+    let answer = read_answer(response)?;
     let token_type = answer.get("token_type").and_then(Value::as_str).unwrap_or("Bearer");
     if !token_type.eq_ignore_ascii_case("bearer") {
         let token_type = one_line(&redact(token_type), 32);
@@ -116,6 +110,18 @@ pub fn parse_token(ask: &TokenAsk<'_>, response: &Response<'_>, now: Timestamp) 
     let lifetime = lifetime(&answer, claims.as_ref(), response.date().unwrap_or(now));
     let refresh_in = number(&answer, "refresh_in").filter(|wait| *wait < lifetime);
     Ok(TokenGrant { token, lifetime, refresh_in, claims, problems })
+}
+
+/// The members of an answer that is no error.
+pub(crate) fn read_answer(response: &Response<'_>) -> Result<Map<String, Value>, TokenError> {
+    if !response.status.is_success() {
+        return Err(TokenError::Entra(Box::new(EntraError::from_response(response))));
+    }
+    let answer = read_object(response)?;
+    if answer.contains_key("error") && !answer.contains_key("access_token") {
+        return Err(TokenError::Entra(Box::new(EntraError::from_response(response))));
+    }
+    Ok(answer)
 }
 
 fn read_object(response: &Response<'_>) -> Result<Map<String, Value>, TokenError> {

@@ -20,8 +20,12 @@ use crate::ids::{ClientId, TenantId};
 
 pub use assertion::{ASSERTION_BACKDATE, ASSERTION_LIFETIME, AssertionAlgorithm, Thumbprint, UnsignedAssertion};
 pub use claims::{ACTIVITY_FEED_READ, ACTIVITY_FEED_READ_DLP, OFFICE_365_MANAGEMENT_APIS, TokenClaims, TokenProblem};
+pub(crate) use claims::{names_resource, payload};
+pub(crate) use client_credentials::grant_request;
 pub use client_credentials::{GrantCredential, client_credentials};
+pub(crate) use grant::read_answer;
 pub use grant::{DEFAULT_LIFETIME, MAX_TOKEN_BODY, TokenError, TokenGrant, UnreadableToken, parse_token};
+pub(crate) use number::tolerant_number;
 pub use tenant_token::TenantToken;
 
 /// Which of the two token endpoints is spoken to. The version of the token follows the resource, not the endpoint.

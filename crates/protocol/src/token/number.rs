@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 /// A count of seconds, or a time in seconds since 1970, from a number or a string; `None` for all else, negatives too.
-pub(super) fn tolerant_number(value: &Value) -> Option<u64> {
+pub(crate) fn tolerant_number(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64().or_else(|| number.as_f64().and_then(whole)),
         Value::String(text) => {

@@ -7,6 +7,7 @@
 )]
 
 mod activity;
+mod consent;
 mod entra;
 mod fixtures;
 mod requests;
