@@ -25,6 +25,20 @@ pub enum LedgerError {
         /// Which.
         tenant: TenantId,
     },
+    /// There is no invitation of that number.
+    #[error("invitation {number} is not known here: `tenantry consent-link list` shows those that are")]
+    UnknownInvitation {
+        /// Which.
+        number: u64,
+    },
+    /// As many invitations as may be are all still good.
+    #[error(
+        "there are {limit} invitations that are all still good: revoke some with `tenantry consent-link revoke NUMBER`"
+    )]
+    TooManyInvitations {
+        /// How many there may be.
+        limit: u64,
+    },
     /// A commit whose number is not the next one: another worker has committed in between.
     #[error("commit {given} of tenant {tenant} is out of order: the next one is {expected}")]
     CommitOutOfOrder {
@@ -212,6 +226,8 @@ impl LedgerError {
         match self {
             Self::UnknownTenant { .. }
             | Self::NotRemoved { .. }
+            | Self::UnknownInvitation { .. }
+            | Self::TooManyInvitations { .. }
             | Self::CommitOutOfOrder { .. }
             | Self::NotListed { .. }
             | Self::MalformedTile { .. }

@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use engine::consent::{
+    Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
+};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
     RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
@@ -49,6 +52,38 @@ pub trait Ledger: Send + Sync {
         content_type: Option<ContentType>,
         problem: Option<Problem>,
     ) -> LedgerFuture<'_, ()>;
+
+    /// Writes an invitation and gives it its number. When there are too many, the one that has been over for longest makes
+    /// room; while all are good, this is refused.
+    fn add_invitation(&self, invitation: NewInvitation, now: Timestamp) -> LedgerFuture<'_, InvitationNumber>;
+    /// Invitations, the latest first: those before `before` (all when `None`), at most `limit`.
+    fn invitations(&self, before: Option<InvitationNumber>, limit: u32) -> LedgerFuture<'_, Vec<Invitation>>;
+    /// One invitation, or `None`.
+    fn invitation(&self, number: InvitationNumber) -> LedgerFuture<'_, Option<Invitation>>;
+    /// The invitation that a link's secret belongs to, good or not.
+    fn invitation_by_secret(&self, secret: Digest) -> LedgerFuture<'_, Option<Invitation>>;
+    /// Takes an invitation back, and everybody who is on the way with it; `false` when there is none of that number.
+    fn revoke_invitation(&self, number: InvitationNumber, now: Timestamp) -> LedgerFuture<'_, bool>;
+    /// Notes, before a person is sent to Microsoft, that an answer may come back. What is over is deleted, and of one
+    /// invitation only the latest few hundred are kept. Refused when there is no such invitation.
+    fn begin_consent(&self, flow: ConsentFlow, now: Timestamp) -> LedgerFuture<'_, ()>;
+    /// Takes a flow back for the browser that began it. It can be taken once.
+    fn take_consent(&self, state: Digest, browser: Digest, now: Timestamp) -> LedgerFuture<'_, Taken>;
+    /// Notes that a browser has proven its tenant; nothing is collected for that. Refused when there is no such invitation.
+    fn prove_consent(&self, visit: Visit, now: Timestamp) -> LedgerFuture<'_, ()>;
+    /// A browser's visit, while it lasts.
+    fn consent_visit(&self, browser: Digest, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, Option<Visit>>;
+    /// Takes a proven tenant on as [`Ledger::add_tenant`] does, with the invitation's label, counts the invitation's use
+    /// and logs both: all of it, or, when the invitation was no longer good at the time of the proof, nothing.
+    fn accept_consent(
+        &self,
+        browser: Digest,
+        tenant: TenantId,
+        collect_from: Timestamp,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, Acceptance>;
+    /// Who connected this tenant, the latest first; the last hundred are kept.
+    fn consents(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<ConsentEntry>>;
 
     /// The tenant's subscriptions as last seen.
     fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>>;

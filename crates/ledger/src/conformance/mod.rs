@@ -19,6 +19,7 @@ use protocol::time::Timestamp;
 use crate::{Ledger, LedgerError, LedgerFuture};
 
 pub mod commits;
+pub mod consents;
 pub mod contents;
 pub mod coverage;
 pub mod handles;
@@ -50,6 +51,18 @@ macro_rules! for_each_conformance_case {
             tenants::an_unknown_tenant_is_refused_by_every_write,
             tenants::a_problem_is_kept_until_it_is_cleared,
             tenants::a_listing_of_subscriptions_switches_off_what_it_does_not_name,
+            consents::an_invitation_is_found_by_its_number_and_its_secret,
+            consents::invitations_are_listed_from_the_latest,
+            consents::a_revoked_invitation_takes_its_travellers_with_it,
+            consents::a_flow_is_taken_once_and_by_its_own_browser,
+            consents::a_flow_that_is_over_cannot_be_taken,
+            consents::a_link_opened_over_and_over_keeps_its_latest_flows,
+            consents::accepting_adds_the_tenant_and_counts_the_use_together,
+            consents::an_invitation_that_is_not_good_adds_nothing,
+            consents::a_link_for_one_connects_one_of_two_at_once,
+            consents::a_tenant_that_was_removed_or_is_there_consents_again,
+            consents::a_visit_is_its_browsers_and_ends,
+            consents::a_purged_tenant_leaves_no_consent,
             contents::a_content_is_listed_once,
             contents::the_same_id_in_another_tenant_or_type_is_another_content,
             contents::a_content_of_the_greatest_size_is_kept,

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::consent::{
+    Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
+};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
     RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
@@ -25,6 +28,7 @@ use crate::{Ledger, LedgerError, LedgerFuture};
 
 mod check;
 mod commits;
+mod consents;
 mod contents;
 mod coverage;
 mod fault;
@@ -181,6 +185,56 @@ impl Ledger for SqliteLedger {
         problem: Option<Problem>,
     ) -> LedgerFuture<'_, ()> {
         self.write(move |connection| tenants::set_problem(connection, id, content_type.as_ref(), problem.as_ref()))
+    }
+
+    fn add_invitation(&self, invitation: NewInvitation, now: Timestamp) -> LedgerFuture<'_, InvitationNumber> {
+        self.write(move |connection| consents::add_invitation(connection, &invitation, now))
+    }
+
+    fn invitations(&self, before: Option<InvitationNumber>, limit: u32) -> LedgerFuture<'_, Vec<Invitation>> {
+        self.read(move |connection| consents::invitations(connection, before, limit))
+    }
+
+    fn invitation(&self, number: InvitationNumber) -> LedgerFuture<'_, Option<Invitation>> {
+        self.read(move |connection| consents::invitation(connection, number))
+    }
+
+    fn invitation_by_secret(&self, secret: Digest) -> LedgerFuture<'_, Option<Invitation>> {
+        self.read(move |connection| consents::invitation_by_secret(connection, &secret))
+    }
+
+    fn revoke_invitation(&self, number: InvitationNumber, now: Timestamp) -> LedgerFuture<'_, bool> {
+        self.write(move |connection| consents::revoke_invitation(connection, number, now))
+    }
+
+    fn begin_consent(&self, flow: ConsentFlow, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| consents::begin(connection, &flow, now))
+    }
+
+    fn take_consent(&self, state: Digest, browser: Digest, now: Timestamp) -> LedgerFuture<'_, Taken> {
+        self.write(move |connection| consents::take(connection, &state, &browser, now))
+    }
+
+    fn prove_consent(&self, visit: Visit, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| consents::prove(connection, &visit, now))
+    }
+
+    fn consent_visit(&self, browser: Digest, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, Option<Visit>> {
+        self.read(move |connection| consents::visit(connection, &browser, tenant, now))
+    }
+
+    fn accept_consent(
+        &self,
+        browser: Digest,
+        tenant: TenantId,
+        collect_from: Timestamp,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, Acceptance> {
+        self.write(move |connection| consents::accept(connection, &browser, tenant, collect_from, now))
+    }
+
+    fn consents(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<ConsentEntry>> {
+        self.read(move |connection| consents::entries(connection, tenant))
     }
 
     fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>> {

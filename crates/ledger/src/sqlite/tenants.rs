@@ -87,6 +87,8 @@ pub(super) fn purge(connection: &Connection, id: TenantId) -> Done<()> {
     }
     // Everything else hangs on this row and goes with it.
     sql(connection, "DELETE FROM tenant WHERE id = ?1")?.execute([id.as_uuid().as_bytes()])?;
+    // But for who came from it, which may be there before the tenant is.
+    sql(connection, "DELETE FROM consent_visit WHERE tenant = ?1")?.execute([id.as_uuid().as_bytes()])?;
     Ok(())
 }
 

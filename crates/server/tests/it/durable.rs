@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use emulator::FaultPlan;
+use engine::consent::{
+    Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
+};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
     RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
@@ -83,6 +86,17 @@ delegate! {
     fn set_tenant_state(id: TenantId, state: TenantState) -> bool;
     fn purge_tenant(id: TenantId) -> ();
     fn set_problem(id: TenantId, content_type: Option<ContentType>, problem: Option<Problem>) -> ();
+    fn add_invitation(invitation: NewInvitation, now: Timestamp) -> InvitationNumber;
+    fn invitations(before: Option<InvitationNumber>, limit: u32) -> Vec<Invitation>;
+    fn invitation(number: InvitationNumber) -> Option<Invitation>;
+    fn invitation_by_secret(secret: Digest) -> Option<Invitation>;
+    fn revoke_invitation(number: InvitationNumber, now: Timestamp) -> bool;
+    fn begin_consent(flow: ConsentFlow, now: Timestamp) -> ();
+    fn take_consent(state: Digest, browser: Digest, now: Timestamp) -> Taken;
+    fn prove_consent(visit: Visit, now: Timestamp) -> ();
+    fn consent_visit(browser: Digest, tenant: TenantId, now: Timestamp) -> Option<Visit>;
+    fn accept_consent(browser: Digest, tenant: TenantId, collect_from: Timestamp, now: Timestamp) -> Acceptance;
+    fn consents(tenant: TenantId) -> Vec<ConsentEntry>;
     fn subscriptions(tenant: TenantId) -> Vec<Subscription>;
     fn subscriptions_listed(tenant: TenantId, listed: Vec<(ContentType, Option<bool>)>, now: Timestamp) -> ();
     fn start_requested(tenant: TenantId, content_type: ContentType, now: Timestamp) -> ();

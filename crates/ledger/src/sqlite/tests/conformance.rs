@@ -22,6 +22,7 @@ fn every_case_of_the_suite_is_named_in_its_list() {
     let listed = crate::for_each_conformance_case!(count);
     let sources = [
         include_str!("../../conformance/commits.rs"),
+        include_str!("../../conformance/consents.rs"),
         include_str!("../../conformance/contents.rs"),
         include_str!("../../conformance/coverage.rs"),
         include_str!("../../conformance/handles.rs"),
