@@ -171,7 +171,7 @@ impl Asked {
             // Its records cannot be read, so a repeat of one of them is stored again rather than taken for stored.
             Err(ArchiveError::Damaged { path, problem }) => {
                 tracing::error!(path = %path.display(), problem, "damaged segment left out of dedup");
-                damaged.push(Damage { path, problem });
+                damaged.push(Damage { segment: self.segment.clone(), path, problem });
                 self.state = State::Damaged;
             }
             Err(error) => return Err(error),

@@ -123,8 +123,10 @@ impl Archive {
     pub fn delete_sidecars(&self, segments: &[Segment]) -> Result<u64, ArchiveError> {
         let mut removed = 0;
         for segment in segments.iter().filter(|segment| segment.untimed_rows == 0) {
-            removed += u64::from(files::remove_file(&sidecar::path(self.root(), segment))?);
+            let path = sidecar::path(self.root(), segment);
+            removed += u64::from(files::remove_file(&path)?);
             self.0.sidecars.forget(segment);
+            path.parent().map(files::remove_empty_folder);
         }
         Ok(removed)
     }

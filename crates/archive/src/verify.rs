@@ -25,10 +25,12 @@ pub enum Depth {
     Records,
 }
 
-/// A damaged file and what is wrong with it.
+/// A damaged segment and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The file.
+    /// The segment.
+    pub segment: Segment,
+    /// Its file.
     pub path: PathBuf,
     /// What is wrong, as a sentence's fragment.
     pub problem: String,
@@ -69,7 +71,9 @@ impl Archive {
             verified.rows += segment.rows;
             match result {
                 Ok(()) => verified.bytes += segment.bytes,
-                Err(ArchiveError::Damaged { path, problem }) => verified.damaged.push(Damage { path, problem }),
+                Err(ArchiveError::Damaged { path, problem }) => {
+                    verified.damaged.push(Damage { segment: segment.clone(), path, problem });
+                }
                 Err(error) => return Err(error),
             }
             progress(segment);

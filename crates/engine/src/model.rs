@@ -82,7 +82,8 @@ pub struct Tile {
     pub start: Timestamp,
     /// Exclusive, on the grid.
     pub until: Timestamp,
-    /// Through when the last complete listing reached (its `endTime`), at most `until`. `None` before the first.
+    /// Through when the last complete listing reached: its `endTime`, or the second it was begun in if that is earlier; at
+    /// most `until`. `None` before the first.
     pub listed_until: Option<Timestamp>,
     /// When that listing was made.
     pub listed_at: Option<Timestamp>,
@@ -195,6 +196,17 @@ pub struct SegmentRow {
     pub untimed_rows: u64,
     /// BLAKE3 of the file.
     pub digest: [u8; 32],
+}
+
+/// A visible segment whose file is not what was written: its records cannot be read until it is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedSegment {
+    /// Which.
+    pub segment: SegmentRow,
+    /// What is wrong with its file, as a sentence's fragment.
+    pub problem: String,
+    /// When that was first found.
+    pub found_at: Timestamp,
 }
 
 /// Something kept as delivered because it is no record.

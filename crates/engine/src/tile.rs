@@ -96,11 +96,23 @@ impl Grid {
 pub enum Mode {
     /// What is due.
     AllDay,
-    /// Every tile within reach once, whatever its schedule says: late content can be anywhere.
+    /// Every tile within reach once, whatever its schedule says: late content can be anywhere. The present second is asked
+    /// for too, as there is no next poll that would find what was created in it.
     CatchUp {
         /// When the run began: what has been listed since is done.
         since: Timestamp,
     },
+}
+
+impl Mode {
+    /// The latest end of a window that is asked for at `now`; on a whole second, as the API has no smaller unit.
+    fn asks_until(self, now: Timestamp) -> Timestamp {
+        let present = floor_to_second(now);
+        match self {
+            Self::AllDay => present,
+            Self::CatchUp { .. } => later(present, Duration::from_secs(1)),
+        }
+    }
 }
 
 /// Why a tile is to be listed.
@@ -121,7 +133,9 @@ pub enum Reason {
 pub struct ListingTask {
     /// As the ledger has it, or new.
     pub tile: Tile,
-    /// What to ask for: from the tile's start to its end or the present, whichever is earlier.
+    /// What to ask for: from the tile's start to its end or the present, whichever is earlier. In [`Mode::CatchUp`] the
+    /// present second is in it, so its end may lie up to a second ahead; one in the future is accepted (activity-api.md
+    /// §2.4), and where it is not, the next attempt comes when it has passed.
     pub window: Window,
     /// Why.
     pub reason: Reason,
@@ -145,7 +159,7 @@ impl Schedule {
     /// within a day, and newest first after that; then what is due to be listed again, the longest due first.
     pub fn plan(&self, now: Timestamp, tiles: &[Tile], mode: Mode) -> Vec<ListingTask> {
         let mut tasks: Vec<ListingTask> =
-            self.tiles(now, tiles).into_iter().filter_map(|tile| self.task(now, tile, mode)).collect();
+            self.tiles(now, tiles, mode).into_iter().filter_map(|tile| self.task(now, tile, mode)).collect();
         tasks.sort_by_key(|task| {
             let start = task.tile.start.timestamp();
             match task.reason {
@@ -176,7 +190,7 @@ impl Schedule {
     ///
     /// The oldest tile begins on the grid if its start is still within reach; otherwise it is cut at the edge, as the time
     /// before can not be asked for. Where an old tile was listed in part and then left behind, its rest becomes a new tile.
-    fn tiles(&self, now: Timestamp, tiles: &[Tile]) -> Vec<Tile> {
+    fn tiles(&self, now: Timestamp, tiles: &[Tile], mode: Mode) -> Vec<Tile> {
         let edge = ceil_to_second(earlier(now, LISTING_REACH));
         let mut cursor = self.grid.floor(self.collect_from).max(self.grid.floor(edge));
         if cursor < edge {
@@ -190,7 +204,7 @@ impl Schedule {
             let covered = if left_behind { tile.listed_until.unwrap_or(tile.start) } else { tile.until };
             cursor = cursor.max(covered);
         }
-        let present = floor_to_second(now);
+        let present = mode.asks_until(now);
         if cursor < present {
             // The last one ends on the border after the present, and is filled as time passes.
             let until = tiles.iter().map(|tile| tile.start).filter(|start| *start > now).min();
@@ -228,7 +242,7 @@ impl Schedule {
         if !due {
             return None;
         }
-        let window = Window::new(tile.start, tile.until.min(floor_to_second(now))).ok()?;
+        let window = Window::new(tile.start, tile.until.min(mode.asks_until(now))).ok()?;
         let window = match window.reach_at(now) {
             Reach::Whole => window,
             // The rest of a tile that was not listed to its end is a tile of its own by now.
@@ -256,8 +270,9 @@ impl Schedule {
     ) -> Tile {
         let mut after = tile.clone();
         let evidence = tile.listed_until.filter(|_| tile.listed_at.is_some_and(|listed| listed <= begun_at));
-        // Asking with a later start says nothing about what lies before it.
-        let reached = (asked.start() <= tile.start).then(|| asked.until().min(tile.until));
+        // Asking with a later start says nothing about what lies before it, and no answer about a second that is not over.
+        let reached = asked.until().min(floor_to_second(begun_at)).min(tile.until);
+        let reached = (asked.start() <= tile.start).then(|| reached.max(tile.start));
         after.listed_until = evidence.max(reached);
         after.listed_at = Some(begun_at);
         if evidence.is_none() && tile.listed_until.is_some() {

@@ -7,8 +7,8 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
-    RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
+    QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -166,6 +166,17 @@ pub trait Ledger: Send + Sync {
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>>;
     /// The files of these obsolete segments are gone.
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()>;
+    /// Notes what is wrong with a visible segment's file, or (`None`) that it is sound; when that was first found stays.
+    /// A segment that is not visible is left alone.
+    fn set_segment_problem(
+        &self,
+        tenant: TenantId,
+        segment: SegmentRow,
+        problem: Option<String>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()>;
+    /// The tenant's visible segments with something wrong, by date and name.
+    fn damaged_segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<DamagedSegment>>;
     /// What the tenant has in quarantine, by path, at most `limit`.
     fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>>;
     /// What was given up, the latest first, at most `limit`.

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod collector;
 pub mod console;
+pub mod coverage;
 pub mod credential;
 pub mod instance;
 pub mod listen;

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::collector::Progress;
+
 /// Which request of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -75,6 +77,7 @@ pub struct Metrics {
     tenants_working: Gauge,
     fetching: Gauge,
     certificate_expires: Gauge,
+    damaged_segments: Gauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -127,6 +130,7 @@ impl Metrics {
             tenants_working: Gauge::default(),
             fetching: Gauge::default(),
             certificate_expires: Gauge::default(),
+            damaged_segments: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -169,6 +173,11 @@ impl Metrics {
             self.tenants_with_problem.clone(),
         );
         registry.register("tenants_working", "Of those, tenants being worked on", self.tenants_working.clone());
+        registry.register(
+            "segments_damaged",
+            "Archive files that are not what was written; the coverage names them",
+            self.damaged_segments.clone(),
+        );
         registry.register("blobs_fetching", "Blobs being fetched", self.fetching.clone());
         registry.register(
             "certificate_expires_timestamp_seconds",
@@ -228,12 +237,14 @@ impl Metrics {
         self.certificate_expires.set(unix_seconds);
     }
 
-    pub(crate) fn tenants(&self, all: usize, working: usize, with_problem: usize, pending: u64) {
-        let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.tenants.set(signed(all));
-        self.tenants_working.set(signed(working));
-        self.tenants_with_problem.set(signed(with_problem));
-        self.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+    pub(crate) fn tenants(&self, progress: &Progress, working: usize) {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let with_problem = progress.tenants.iter().filter(|tenant| tenant.has_problem()).count();
+        self.tenants.set(signed(progress.tenants.len() as u64));
+        self.tenants_working.set(signed(working as u64));
+        self.tenants_with_problem.set(signed(with_problem as u64));
+        self.pending.set(signed(progress.pending()));
+        self.damaged_segments.set(signed(progress.damaged_segments()));
     }
 }
 

@@ -102,8 +102,6 @@ pub struct Limits {
     pub answer_bytes: usize,
     /// Pages of one listing.
     pub pages_per_listing: u32,
-    /// Attempts that `collect --once` makes at one content, and at one listing, before it reports it instead.
-    pub attempts_in_one_run: u32,
     /// How long `collect --once` waits for the next attempt of what failed, from one success to the next.
     pub longest_wait_in_one_run: Duration,
     /// How long a merged segment's file stays for readers that may still have it open.
@@ -132,7 +130,6 @@ impl Default for Limits {
             blob_time: Duration::from_secs(30 * 60),
             answer_bytes: 16 << 20,
             pages_per_listing: 10_000,
-            attempts_in_one_run: 8,
             longest_wait_in_one_run: Duration::from_secs(10 * 60),
             obsolete_grace: Duration::from_secs(10 * 60),
             tenants_interval: Duration::from_secs(2),

@@ -65,7 +65,7 @@ pub(crate) enum Command {
     /// The subscriptions of tenants, at Microsoft's side
     #[command(subcommand)]
     Subscription(SubscriptionCommand),
-    /// What is complete, and through when, for each tenant and content type
+    /// What is complete through when for each tenant and content type, and by name what is missing and why
     Coverage(CoverageArgs),
     /// Runs SQL over the archive; its table is called `audit`
     #[cfg(feature = "query")]
@@ -186,6 +186,9 @@ pub(crate) struct CoverageArgs {
     /// Exit with 5 unless every tenant and type meets this, such as "complete within 2h"
     #[arg(long, value_name = "WHAT", value_parser = parse_requirement)]
     pub(crate) require: Option<Requirement>,
+    /// Name so many losses and pieces in quarantine of each tenant [default: 20; 1000 with --json]
+    #[arg(long, value_name = "N")]
+    pub(crate) details: Option<u32>,
 }
 
 /// What `--require` asks for.

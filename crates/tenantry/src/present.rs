@@ -4,31 +4,52 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
 use crate::exit::{Code, Failure};
 
 /// A line beneath the header and nothing else: rows are read, not boxed in.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
+/// Columns of sentences: the only ones that may be folded to fit a terminal. An id that is cut in two cannot be copied.
+const SENTENCES: [&str; 2] = ["problem", "cause"];
+
+/// No sentence is folded into less than this.
+const SENTENCE_WIDTH_MIN: u16 = 30;
+
 /// A table with a header; columns named in `right` are aligned to the right.
 pub(crate) fn table(header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
+    // A terminal of no width is one that nobody looks at.
+    let width = std::io::stdout().is_terminal().then(terminal_width).flatten();
+    table_within(width, header, right, rows)
+}
+
+fn terminal_width() -> Option<u16> {
+    Table::new().width().filter(|width| *width > 0)
+}
+
+fn table_within(width: Option<u16>, header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header.to_vec());
-    if !std::io::stdout().is_terminal() {
+    match width {
         // In a pipe nobody wants lines folded at the width of a screen that is not there.
-        table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
-    } else {
-        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    }
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+    };
     for row in rows {
         table.add_row(row);
     }
     for (index, name) in header.iter().enumerate() {
-        if right.contains(name)
-            && let Some(column) = table.column_mut(index)
-        {
+        let Some(column) = table.column_mut(index) else { continue };
+        if right.contains(name) {
             column.set_cell_alignment(CellAlignment::Right);
+        }
+        if width.is_some() {
+            column.set_constraint(if SENTENCES.contains(name) {
+                ColumnConstraint::LowerBoundary(Width::Fixed(SENTENCE_WIDTH_MIN))
+            } else {
+                ColumnConstraint::ContentWidth
+            });
         }
     }
     table.to_string()
@@ -83,6 +104,18 @@ mod tests {
     fn counts_are_parted_in_thousands() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(count(number), text);
+        }
+    }
+
+    #[test]
+    fn ids_are_never_folded_and_sentences_are() {
+        let id = "fd93a738-73ca-4e3a-a036-3d05ea76b343";
+        let sentence = "the tenant has not consented to this application: send its admin the consent link once more";
+        for width in [None, Some(20), Some(80), Some(200)] {
+            let row = vec![id.to_owned(), "12,345".to_owned(), sentence.to_owned()];
+            let text = table_within(width, &["tenant", "records", "problem"], &["records"], vec![row]);
+            assert!(text.contains(id) && text.contains("12,345"), "{width:?}\n{text}");
+            assert_eq!(text.contains(sentence), width.is_none_or(|width| width > 150), "{width:?}\n{text}");
         }
     }
 

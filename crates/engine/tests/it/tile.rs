@@ -100,6 +100,25 @@ fn the_first_second_of_a_tile_is_not_listed_before_it_is_over() {
 }
 
 #[test]
+fn a_run_that_ends_asks_for_the_present_second_and_claims_only_what_is_past() {
+    let feed = schedule(noon());
+    for (elapsed_ms, until, proven) in
+        [(0, seconds(1), seconds(0)), (999, seconds(1), seconds(0)), (90_500, seconds(91), seconds(90))]
+    {
+        let now = noon() + TimeDelta::milliseconds(elapsed_ms);
+        let tasks = feed.plan(now, &[], Mode::CatchUp { since: now });
+        assert_eq!(windows(&tasks), [(Reason::Fresh, noon(), noon() + until)], "{elapsed_ms}");
+        let listed = feed.after_listing(&tasks[0].tile, &tasks[0].window, 0, now, STILL);
+        assert_eq!(listed.listed_until, Some(noon() + proven), "{elapsed_ms}");
+        assert_eq!(listed.closed_listings, 0);
+    }
+    // Beyond a tile's end is the next tile's to ask.
+    let now = noon() + hours(1);
+    let tasks = feed.plan(now, &[], Mode::CatchUp { since: now });
+    assert_eq!(windows(&tasks), [(Reason::Fresh, now, now + seconds(1)), (Reason::Fresh, noon(), noon() + hours(1))]);
+}
+
+#[test]
 fn the_present_tile_is_listed_every_poll_interval_from_the_same_start() {
     let feed = schedule(noon());
     let mut tiles = Vec::new();

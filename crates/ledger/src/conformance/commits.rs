@@ -1,6 +1,6 @@
 //! Commits, segments and quarantine.
 
-use engine::model::ContentState;
+use engine::model::{ContentState, DamagedSegment};
 
 use super::*;
 
@@ -165,4 +165,34 @@ pub async fn quarantine_keeps_each_path_once(fixture: &dyn Fixture) {
     assert_eq!(ledger.quarantine(tenant(1), 10).await.unwrap(), [quarantined("a"), quarantined("b")]);
     assert_eq!(ledger.quarantine(tenant(1), 1).await.unwrap(), [quarantined("a")]);
     assert_eq!(ledger.coverage(tenant(1)).await.unwrap().remove(0).quarantined, 2);
+}
+
+pub async fn a_damaged_segment_is_named_until_it_is_sound_or_gone(fixture: &dyn Fixture) {
+    let ledger = with_tenant(fixture).await;
+    let segments: Vec<SegmentRow> = (0..3).map(|part| segment(1, part)).collect();
+    ledger.commit(Commit { segments: segments.clone(), ..commit(1) }).await.unwrap();
+    let note = |part: u32, problem: Option<&str>, hour| {
+        ledger.set_segment_problem(tenant(1), segment(1, part), problem.map(str::to_owned), noon() + hours(hour))
+    };
+    let damaged = |part, problem: &str, hour| DamagedSegment {
+        segment: segment(1, part),
+        problem: problem.to_owned(),
+        found_at: noon() + hours(hour),
+    };
+    assert_eq!(ledger.damaged_segments(tenant(1)).await.unwrap(), []);
+    note(2, Some("the file is missing"), 1).await.unwrap();
+    note(0, Some("its bytes have changed"), 2).await.unwrap();
+    note(2, Some("it has 3 bytes"), 3).await.unwrap();
+    note(9, Some("it is not there"), 3).await.unwrap();
+    let both = [damaged(0, "its bytes have changed", 2), damaged(2, "it has 3 bytes", 1)];
+    assert_eq!(ledger.damaged_segments(tenant(1)).await.unwrap(), both);
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), segments, "it stays visible");
+    note(0, None, 4).await.unwrap();
+    assert_eq!(ledger.damaged_segments(tenant(1)).await.unwrap(), [damaged(2, "it has 3 bytes", 1)]);
+    let gone = vec![segment(1, 2)];
+    ledger.replace_segments(tenant(1), CommitNumber(2), gone, vec![], noon() + hours(5)).await.unwrap();
+    assert_eq!(ledger.damaged_segments(tenant(1)).await.unwrap(), []);
+    note(2, Some("too late"), 6).await.unwrap();
+    assert_eq!(ledger.damaged_segments(tenant(1)).await.unwrap(), []);
+    refused(ledger.set_segment_problem(tenant(2), segment(1, 0), None, noon())).await;
 }

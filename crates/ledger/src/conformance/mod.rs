@@ -86,6 +86,7 @@ macro_rules! for_each_conformance_case {
             commits::a_merge_of_what_is_not_visible_changes_nothing,
             commits::all_segments_are_listed_by_tenant,
             commits::quarantine_keeps_each_path_once,
+            commits::a_damaged_segment_is_named_until_it_is_sound_or_gone,
             coverage::the_sums_are_what_happened,
             coverage::completeness_follows_the_tiles_and_stops_at_what_is_pending,
             coverage::folding_keeps_the_sums_and_names_the_gaps,

@@ -1,6 +1,6 @@
 //! Commits and segments: the transactions that make records visible or merge their files.
 
-use engine::model::{Commit, CommitNumber, QuarantineRow, SegmentRow};
+use engine::model::{Commit, CommitNumber, DamagedSegment, QuarantineRow, SegmentRow};
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
 use rusqlite::{Connection, Row, params};
@@ -214,6 +214,43 @@ pub(super) fn obsolete_deleted(connection: &Connection, id: TenantId, segments: 
         .execute(params![tenant, segment.date, count(segment.commit.0), segment.part])?;
     }
     Ok(())
+}
+
+pub(super) fn set_segment_problem(
+    connection: &Connection,
+    id: TenantId,
+    segment: &SegmentRow,
+    problem: Option<&str>,
+    now: Timestamp,
+) -> Done<()> {
+    let tenant = tenant_number(connection, id)?;
+    sql(
+        connection,
+        "UPDATE segment SET damage = ?5, damaged_at = iif(?5 IS NULL, NULL, coalesce(damaged_at, ?6))
+         WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NULL",
+    )?
+    .execute(params![
+        tenant,
+        segment.date,
+        count(segment.commit.0),
+        segment.part,
+        problem.map(message),
+        ms(now)
+    ])?;
+    Ok(())
+}
+
+pub(super) fn damaged_segments(connection: &Connection, id: TenantId) -> Done<Vec<DamagedSegment>> {
+    let tenant = tenant_number(connection, id)?;
+    let text = format!(
+        "SELECT {SEGMENT}, damage, damaged_at FROM segment
+         WHERE tenant = ?1 AND damage IS NOT NULL AND obsolete_since IS NULL ORDER BY date, number, part"
+    );
+    let mut statement = sql(connection, &text)?;
+    let damaged = statement.query_map([tenant], |row| {
+        Ok(DamagedSegment { segment: segment_row(row, 0)?, problem: row.get(9)?, found_at: time(row, 10)? })
+    })?;
+    Ok(damaged.collect::<Result<_, _>>()?)
 }
 
 /// Nine columns from `first` on.

@@ -14,8 +14,8 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
-    RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
+    QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -336,6 +336,22 @@ impl Ledger for SqliteLedger {
 
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()> {
         self.write(move |connection| commits::obsolete_deleted(connection, tenant, &segments))
+    }
+
+    fn set_segment_problem(
+        &self,
+        tenant: TenantId,
+        segment: SegmentRow,
+        problem: Option<String>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| {
+            commits::set_segment_problem(connection, tenant, &segment, problem.as_deref(), now)
+        })
+    }
+
+    fn damaged_segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<DamagedSegment>> {
+        self.read(move |connection| commits::damaged_segments(connection, tenant))
     }
 
     fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>> {

@@ -7,6 +7,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::HEAD_BYTES;
+
 /// One element of the blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
@@ -39,7 +41,7 @@ pub enum NotARecordReason {
     #[error("the element does not end before the next one starts")]
     Unended,
     /// Larger than [`Limits::record_bytes_max`](super::Limits::record_bytes_max). It went by without being kept: its blob is not stored whole.
-    #[error("the element has {length} bytes, more than a record may have")]
+    #[error("the element has {length} bytes, more than a record may have, and only its first {HEAD_BYTES} are kept")]
     TooLarge {
         /// Its length in bytes.
         length: u64,

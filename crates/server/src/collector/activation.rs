@@ -4,32 +4,31 @@
 //! Never takes input and never keeps what matters in memory. Cancellation points lie between ledger transactions: what is
 //! dropped there is in the ledger as it was, and done again.
 
+mod standing;
+mod trouble;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use engine::model::{Subscription, Tenant, TenantState};
-use engine::problem::ProblemKind;
-use engine::retry::{Hold, Patience, RequestStep, after_request};
-use engine::subscription::{SubscriptionAction, after_refusal};
+use engine::retry::Patience;
 use engine::tile::Schedule;
 use ledger::LedgerError;
-use protocol::error::Concern;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::book::is_shown;
+pub(super) use standing::judge_request;
+
 use super::committer::{CommitFailure, Committer, InFlight, PIECES};
 use super::context::{Context, Proof};
 use super::driver::{Driver, End, Work};
-use super::feed::{Budget, Client, Failure};
+use super::feed::{Budget, Client};
 use super::housekeeping::{FOLD_EVERY, Grace, House};
-use super::judge::{self, Judged};
-use super::memory::{Memory, TenantHold};
+use super::memory::Memory;
 use super::progress::{Activity, TenantReport};
-use super::subscriptions::{self, Standing, SubscriptionFailure};
 
 /// How often rounds follow each other within one activation because subscriptions had to be looked at anew.
 const RESUBSCRIPTIONS: u32 = 3;
@@ -40,9 +39,6 @@ const NOTHING_TO_LIST: Duration = Duration::from_secs(5 * 60);
 /// Between two activations of a tenant that nothing has woken: whatever says that something is due at once, over and over,
 /// must not keep a processor busy.
 const REST: Duration = Duration::from_secs(1);
-
-/// Waits after a commit that failed: doubled from the first to the second.
-const COMMIT_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// All day, or until everything is caught up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,70 +190,6 @@ impl Worker {
         }
     }
 
-    fn ends_run(&self, context: &Context, hold: &TenantHold) -> bool {
-        let longest = context.settings.limits.longest_wait_in_one_run;
-        engine::retry::ends_run(hold.kind, hold.in_a_row)
-            || hold.until.saturating_duration_since(Instant::now()) > longest
-    }
-
-    /// A run that ends for a tenant with a problem says what it leaves behind.
-    async fn note_unfinished(&self, context: &Context, memory: &mut Memory) {
-        memory.once.unlisted.extend(context.settings.collect.content_types.iter().cloned());
-        let (Some(hold), None) = (memory.hold, memory.book.find(None)) else { return };
-        // It was not shown yet since it might have passed; by the end of the run it has not.
-        let problem = hold.kind.stands_in_the_way(None, None, context.clock.now(), None);
-        let _ = memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await;
-    }
-
-    /// When to try again after a commit failed; `None` ends the run.
-    async fn commit_failed(
-        &self,
-        context: &Context,
-        mode: Mode,
-        memory: &mut Memory,
-        failure: &CommitFailure,
-    ) -> Option<Instant> {
-        memory.is_clean = false;
-        memory.is_read = false;
-        memory.commit_failures += 1;
-        let failures = memory.commit_failures;
-        let wait = COMMIT_AGAIN.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(COMMIT_AGAIN.1);
-        let wait = judge::jitter(self.tenant).spread(wait);
-        tracing::warn!(tenant = %self.tenant, error = %crate::chain(failure), attempt = failures, "commit failed");
-        let kind = judge::kind_of_commit_failure(failure);
-        match kind {
-            // The state is read anew; once is a race, and this often is a mistake of ours.
-            None if failures < engine::retry::ONCE_ATTEMPTS => {}
-            None => self.show_commit_failure(context, memory, ProblemKind::OurFault, failure, wait).await,
-            Some(kind) if judge::is_of_tenant(failure) => {
-                self.show_commit_failure(context, memory, kind, failure, wait).await;
-            }
-            Some(kind) => context.everybody_waits(kind.as_str(), failure),
-        }
-        let ends = engine::retry::ends_run(kind.unwrap_or(ProblemKind::LedgerLocked), failures);
-        if mode.ends() && ends {
-            memory.once.unlisted.extend(context.settings.collect.content_types.iter().cloned());
-            return None;
-        }
-        Some(Instant::now() + wait)
-    }
-
-    async fn show_commit_failure(
-        &self,
-        context: &Context,
-        memory: &mut Memory,
-        kind: ProblemKind,
-        failure: &CommitFailure,
-        wait: Duration,
-    ) {
-        let now = context.clock.now();
-        let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
-        let detail = crate::chain(failure);
-        let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(None), now, next);
-        // A ledger that cannot take even this has said so to everybody.
-        let _ = memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await;
-    }
-
     async fn round(
         &self,
         context: &Context,
@@ -304,6 +236,7 @@ impl Worker {
             let coverage = context.ledger.coverage(self.tenant).await?;
             let pending = coverage.iter().map(|row| row.pending).sum();
             context.board.update(self.tenant, |line| line.pending = pending);
+            self.show_damage(context).await?;
             memory.is_read = true;
         }
         Ok(Some(tenant))
@@ -344,148 +277,6 @@ impl Worker {
         Ok(end?)
     }
 
-    /// Looks after the subscriptions. The types that can be listed; `None` when the tenant is held up.
-    async fn subscribe(
-        &self,
-        context: &Context,
-        mode: Mode,
-        memory: &mut Memory,
-    ) -> Result<Option<Vec<ContentType>>, LedgerError> {
-        let client = self.client(context);
-        let refused = std::mem::take(&mut memory.refused_types);
-        let looked = subscriptions::look_after(context, client, memory.start_not_before, !refused.is_empty()).await;
-        let mut standing = match looked {
-            Ok(standing) => standing,
-            Err(SubscriptionFailure::Ledger(error)) => return Err(error),
-            Err(SubscriptionFailure::Request(failure)) => {
-                self.not_looked_after(context, memory, failure).await?;
-                return Ok(None);
-            }
-        };
-        memory.subscription_failures = 0;
-        self.restart_refused(context, client, refused.keys(), &mut standing).await?;
-        memory.start_not_before = standing.start_not_before;
-        self.note_standing(context, mode, memory, standing).await
-    }
-
-    /// Types that are listed as enabled and whose content was refused all the same.
-    async fn restart_refused(
-        &self,
-        context: &Context,
-        client: Client<'_>,
-        refused: impl Iterator<Item = &ContentType>,
-        standing: &mut Standing,
-    ) -> Result<(), LedgerError> {
-        let known = context.ledger.subscriptions(self.tenant).await?;
-        for content_type in refused {
-            let Some(subscription) = find(&known, content_type) else { continue };
-            if subscription.enabled == Some(false) {
-                // It was started, or has to wait, like any that is missing.
-                continue;
-            }
-            match after_refusal(context.clock.now(), subscription, standing.start_not_before) {
-                SubscriptionAction::Nothing => {}
-                SubscriptionAction::Wait { until } => standing.waiting.push((content_type.clone(), until)),
-                SubscriptionAction::Start => {
-                    subscriptions::start(context, client, content_type.clone(), standing).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn note_standing(
-        &self,
-        context: &Context,
-        mode: Mode,
-        memory: &mut Memory,
-        standing: Standing,
-    ) -> Result<Option<Vec<ContentType>>, LedgerError> {
-        let now = context.clock.now();
-        for (content_type, until) in &standing.waiting {
-            let at = Instant::now() + (*until - now).to_std().unwrap_or_default();
-            memory.hold_type(content_type, at);
-            let kind = ProblemKind::SubscriptionMissing;
-            let problem = kind.stands_in_the_way(None, memory.book.find(Some(content_type)), now, Some(*until));
-            memory.book.write(&context.ledger, &context.board, self.tenant, Some(content_type), Some(problem)).await?;
-            if mode.ends() {
-                memory.once.unlisted.insert(content_type.clone());
-            }
-        }
-        let known = context.ledger.subscriptions(self.tenant).await?;
-        let enabled = |content_type: &ContentType| find(&known, content_type).is_some_and(is_enabled);
-        let wanted = &context.settings.collect.content_types;
-        let none_enabled = !wanted.iter().any(enabled);
-        for (content_type, failure) in standing.refused {
-            self.start_refused(context, mode, memory, content_type, failure, none_enabled).await?;
-        }
-        if memory.is_held() {
-            return Ok(None);
-        }
-        let types = wanted.iter().filter(|content_type| enabled(content_type) && !memory.is_type_held(content_type));
-        Ok(Some(types.cloned().collect()))
-    }
-
-    /// A start was refused. When nothing is enabled at all, the tenant is held up; else the type is.
-    async fn start_refused(
-        &self,
-        context: &Context,
-        mode: Mode,
-        memory: &mut Memory,
-        content_type: ContentType,
-        failure: Failure,
-        none_enabled: bool,
-    ) -> Result<(), LedgerError> {
-        let failures = memory.type_failed(&content_type);
-        let (kind, concern, wait) = judge_request(self.tenant, &failure, failures);
-        let now = context.clock.now();
-        let until = Instant::now() + wait;
-        let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
-        let detail = crate::chain(&failure);
-        let of_tenant = none_enabled && matches!(concern, Concern::Tenant | Concern::App);
-        let key = (!of_tenant).then_some(&content_type);
-        if of_tenant {
-            memory.hold(kind, until);
-        }
-        memory.hold_type(&content_type, until);
-        if mode.ends() {
-            memory.once.unlisted.insert(content_type.clone());
-        }
-        if is_shown(kind, failures) {
-            let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(key), now, next);
-            memory.book.write(&context.ledger, &context.board, self.tenant, key, Some(problem)).await?;
-        }
-        Ok(())
-    }
-
-    /// The subscriptions could not even be listed: the tenant is held up.
-    async fn not_looked_after(
-        &self,
-        context: &Context,
-        memory: &mut Memory,
-        failure: Failure,
-    ) -> Result<(), LedgerError> {
-        memory.subscription_failures += 1;
-        let failures = memory.subscription_failures;
-        let (kind, _, wait) = judge_request(self.tenant, &failure, failures);
-        if let (Failure::Token(token), ProblemKind::App(_)) = (&failure, kind) {
-            context.everybody_waits(kind.as_str(), &*token.cause);
-        }
-        if let RequestStep::Hold(Hold::Throttled { told }) = request_step(self.tenant, &failure, failures) {
-            self.budget.throttled(told, judge::jitter(self.tenant));
-        }
-        memory.hold(kind, Instant::now() + wait);
-        tracing::debug!(tenant = %self.tenant, error = %crate::chain(&failure), attempt = failures, "subscriptions not listed");
-        if !is_shown(kind, failures) {
-            return Ok(());
-        }
-        let now = context.clock.now();
-        let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
-        let detail = crate::chain(&failure);
-        let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(None), now, next);
-        memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await
-    }
-
     async fn keep_house(
         &self,
         context: &Context,
@@ -498,8 +289,18 @@ impl Worker {
         house.merge(grace, stop).await?;
         if memory.folded_at.is_none_or(|at| at.elapsed() >= FOLD_EVERY) {
             house.fold(stop).await?;
+            house.look_again().await?;
+            memory.sidecars_dropped = house.drop_old_sidecars(memory.sidecars_dropped).await?;
             memory.folded_at = Some(Instant::now());
         }
+        self.show_damage(context).await?;
+        Ok(())
+    }
+
+    /// How many of the tenant's segments are damaged, for all to see.
+    async fn show_damage(&self, context: &Context) -> Result<(), LedgerError> {
+        let damaged = context.ledger.damaged_segments(self.tenant).await?.len() as u64;
+        context.board.update(self.tenant, |line| line.damaged_segments = damaged);
         Ok(())
     }
 
@@ -565,35 +366,4 @@ fn find<'s>(known: &'s [Subscription], content_type: &ContentType) -> Option<&'s
 /// As far as the service's list says; one it lists without a status may be.
 fn is_enabled(subscription: &Subscription) -> bool {
     subscription.listed_at.is_some() && subscription.enabled != Some(false)
-}
-
-fn request_step(tenant: TenantId, failure: &Failure, failures: u32) -> RequestStep {
-    match judge::of_request(failure) {
-        Judged::Trouble(trouble) => after_request(trouble, failures, judge::jitter(tenant)),
-        Judged::NoToken(_) | Judged::Ours => RequestStep::Again { wait: Duration::ZERO },
-    }
-}
-
-/// What a failed listing or start of a subscription is, how far it reaches, and how long to wait.
-pub(super) fn judge_request(tenant: TenantId, failure: &Failure, failures: u32) -> (ProblemKind, Concern, Duration) {
-    if let Judged::NoToken(token) = judge::of_request(failure) {
-        let wait = token.retry_at.saturating_duration_since(Instant::now());
-        return (judge::kind_of_token_failure(&token), Concern::Tenant, wait);
-    }
-    match request_step(tenant, failure, failures) {
-        RequestStep::Again { wait } | RequestStep::PlanAnew { wait } => {
-            (ProblemKind::ServiceDown, Concern::ContentType, wait)
-        }
-        RequestStep::StartLater { wait } => (ProblemKind::SubscriptionMissing, Concern::ContentType, wait),
-        RequestStep::Enabled | RequestStep::WithoutWebhook(_) => {
-            (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
-        }
-        RequestStep::Hold(Hold::Throttled { told }) => {
-            (ProblemKind::Throttled, Concern::Tenant, told.unwrap_or(Duration::from_secs(30)))
-        }
-        RequestStep::Hold(Hold::FreshToken | Hold::Resubscribe { .. }) => {
-            (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
-        }
-        RequestStep::Hold(Hold::Problem { kind, concern, wait }) => (kind, concern, wait),
-    }
 }

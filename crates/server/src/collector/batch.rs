@@ -57,7 +57,7 @@ impl Piece {
     }
 }
 
-/// What became of the elements of one content.
+/// What became of the elements of one content, in one attempt at it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) records: u64,
@@ -75,11 +75,39 @@ impl Tally {
     }
 }
 
+/// The tallies of contents, by row. Each attempt at a content reads it anew from the ledger, so that its [`Arc`] tells it
+/// from the attempts before it: what one handed over before it broke off is stored, and counted by the one that ends.
+#[derive(Debug, Default)]
+pub(super) struct Tallies(HashMap<i64, (Arc<Pending>, Tally)>);
+
+impl Tallies {
+    /// What this attempt has brought so far.
+    pub(super) fn of(&mut self, attempt: &Arc<Pending>) -> &mut Tally {
+        let (counted, tally) = self.0.entry(attempt.row).or_insert_with(|| (Arc::clone(attempt), Tally::default()));
+        if !Arc::ptr_eq(counted, attempt) {
+            (*counted, *tally) = (Arc::clone(attempt), Tally::default());
+        }
+        tally
+    }
+
+    /// Adds those of a later batch.
+    pub(super) fn add_all(&mut self, later: Tallies) {
+        for (attempt, tally) in later.0.into_values() {
+            self.of(&attempt).add(tally);
+        }
+    }
+
+    /// Those of a content that has ended, which are not needed any more.
+    pub(super) fn take(&mut self, row: i64) -> Tally {
+        self.0.remove(&row).map(|(_, tally)| tally).unwrap_or_default()
+    }
+}
+
 /// A batch that is complete and synced on disk.
 pub(super) struct Sealed {
     pub(super) committed: Committed,
-    /// By row, of every content that has a piece in this batch.
-    pub(super) tallies: HashMap<i64, Tally>,
+    /// Of every content that has a piece in this batch.
+    pub(super) tallies: Tallies,
     /// Rows that ended in it, with the size of their blobs.
     pub(super) ended: Vec<(i64, u64)>,
     /// Rows given up in it.
@@ -89,7 +117,7 @@ pub(super) struct Sealed {
 /// A commit being written.
 pub(super) struct Batch {
     writer: CommitWriter,
-    tallies: HashMap<i64, Tally>,
+    tallies: Tallies,
     ended: Vec<(i64, u64)>,
     lost: Vec<(i64, Loss)>,
     /// Nobody else works on the tenant's files meanwhile. Dropped after the writer, which may have files to remove.
@@ -101,7 +129,7 @@ impl Batch {
     pub(super) fn begin(archive: &Archive, commit: NewCommit, turn: OwnedMutexGuard<()>) -> Result<Self, ArchiveError> {
         Ok(Self {
             writer: archive.begin(commit)?,
-            tallies: HashMap::new(),
+            tallies: Tallies::default(),
             ended: Vec::new(),
             lost: Vec::new(),
             _turn: turn,
@@ -126,13 +154,19 @@ impl Batch {
                 for item in &items {
                     append(&mut self.writer, &content, item, &mut tally)?;
                 }
-                self.tallies.entry(content.row).or_default().add(tally);
+                self.tallies.of(&content).add(tally);
                 drop(permit);
             }
-            Piece::Ended { content, bytes } => self.ended.push((content.row, bytes)),
+            Piece::Ended { content, bytes } => {
+                // Named even when it brought nothing: an attempt before it may have.
+                self.tallies.of(&content);
+                self.ended.push((content.row, bytes));
+            }
             Piece::Lost { content, loss, kept } => {
+                let tally = self.tallies.of(&content);
                 if !kept.is_empty() {
                     self.writer.quarantine(&reference(&content), &kept, &loss.message)?;
+                    tally.quarantined += 1;
                 }
                 self.lost.push((content.row, loss));
             }
@@ -169,5 +203,55 @@ fn reference(content: &Pending) -> ContentRef<'_> {
         content_type: &content.content.content_type,
         content_id: &content.content.content_id,
         created: content.content.created,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(row: i64) -> Arc<Pending> {
+        let now = protocol::time::parse_timestamp("2026-03-04T12:00:00Z").unwrap();
+        Arc::new(Pending {
+            row,
+            content: engine::model::Listed {
+                content_type: protocol::ids::ContentType::General,
+                content_id: "a".parse().unwrap(),
+                content_uri: "https://manage.office.com/audit/a".parse().unwrap(),
+                created: now,
+                expires: now,
+            },
+            seen_at: now,
+            attempts: 0,
+            next_attempt_at: now,
+        })
+    }
+
+    #[test]
+    fn what_an_attempt_brought_before_it_broke_off_is_counted_by_the_one_that_ends() {
+        let (first, second) = (attempt(1), attempt(1));
+        let ten = Tally { records: 10, ..Tally::default() };
+        let mut earlier = Tallies::default();
+        earlier.of(&first).add(ten);
+        let mut later = Tallies::default();
+        later.of(&first).add(ten);
+        later.of(&second).add(Tally { duplicates: 20, ..ten });
+        earlier.add_all(later);
+        assert_eq!(earlier.take(1), Tally { duplicates: 20, ..ten });
+        assert_eq!(earlier.take(1), Tally::default());
+    }
+
+    #[test]
+    fn a_blob_that_spans_batches_is_counted_once_and_whole() {
+        let only = attempt(1);
+        let ten = Tally { records: 10, ..Tally::default() };
+        let mut sum = Tallies::default();
+        for _ in 0..3 {
+            let mut batch = Tallies::default();
+            batch.of(&only).add(ten);
+            batch.of(&attempt(2)).add(ten);
+            sum.add_all(batch);
+        }
+        assert_eq!((sum.take(1).records, sum.take(2).records), (30, 10));
     }
 }

@@ -5,11 +5,11 @@
 //! for the ledger they still wait. Stopping is safe before and after every ledger call: what has no commit in the ledger
 //! does not exist, and its files are removed at the next start.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use archive::{ArchiveError, Committed, NewCommit, SegmentSet};
+use archive::{ArchiveError, Committed, Damage, NewCommit, SegmentSet};
 use engine::model::{ArchivedContent, Commit, CommitNumber};
 use engine::problem::ProblemKind;
 use ledger::LedgerError;
@@ -17,7 +17,7 @@ use protocol::ids::TenantId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::batch::{Batch, Piece, Sealed, Tally};
+use super::batch::{Batch, Piece, Sealed, Tallies, Tally};
 use super::context::{Context, Proof};
 use super::housekeeping::blocking;
 use super::judge;
@@ -78,7 +78,7 @@ pub(super) struct Committer<'a> {
     /// The visible segments; read when the first batch opens, and kept up to date by our own commits.
     pub(super) visible: Option<Arc<SegmentSet>>,
     /// Of contents whose blob spans several commits: what earlier ones took.
-    tallies: HashMap<i64, Tally>,
+    tallies: Tallies,
 }
 
 impl<'a> Committer<'a> {
@@ -89,7 +89,7 @@ impl<'a> Committer<'a> {
         last_commit: CommitNumber,
         files: Arc<tokio::sync::Mutex<()>>,
     ) -> Self {
-        Self { context, tenant, in_flight, last_commit, files, visible: None, tallies: HashMap::new() }
+        Self { context, tenant, in_flight, last_commit, files, visible: None, tallies: Tallies::default() }
     }
 
     /// Commits batch after batch until the channel of pieces closes.
@@ -116,12 +116,13 @@ impl<'a> Committer<'a> {
         let batch = blocking(move || Batch::begin(&archive, commit, turn)).await?;
         let batch = self.gather(batch, first, pieces).await?;
         let sealing = Instant::now();
-        let sealed = blocking(move || batch.seal()).await?;
-        let commit = self.commit_of(number, &sealed);
+        let mut sealed = blocking(move || batch.seal()).await?;
+        let (commit, counts) = self.commit_of(number, &mut sealed);
         self.commit(commit.clone(), &sealed.committed).await?;
         // Stopping here is safe: the ledger has it.
-        self.committed(number, &commit, sealed, sealing.elapsed());
-        Ok(())
+        let damaged = std::mem::take(&mut sealed.committed.damaged);
+        self.committed(&commit, sealed, &counts, sealing.elapsed());
+        self.note_damage(damaged).await
     }
 
     async fn visible(&mut self) -> Result<Arc<SegmentSet>, CommitFailure> {
@@ -160,30 +161,42 @@ impl<'a> Committer<'a> {
         }
     }
 
-    fn commit_of(&mut self, number: CommitNumber, sealed: &Sealed) -> Commit {
-        for (row, tally) in &sealed.tallies {
-            self.tallies.entry(*row).or_default().add(*tally);
+    /// What the ledger is to write down, and what that comes to.
+    fn commit_of(&mut self, number: CommitNumber, sealed: &mut Sealed) -> (Commit, CommitCounts) {
+        self.tallies.add_all(std::mem::take(&mut sealed.tallies));
+        let mut counts = CommitCounts::default();
+        let mut contents = Vec::with_capacity(sealed.ended.len());
+        for (row, bytes) in &sealed.ended {
+            let Tally { records, duplicates, variants, quarantined } = self.tallies.take(*row);
+            counts.blobs += 1;
+            counts.records += records;
+            counts.duplicates += duplicates;
+            counts.variants += variants;
+            counts.quarantined += quarantined;
+            counts.bytes += bytes;
+            contents.push(ArchivedContent { row: *row, records, duplicates, variants, quarantined, bytes: *bytes });
         }
-        let contents = sealed.ended.iter().map(|(row, bytes)| {
-            let tally = self.tallies.remove(row).unwrap_or_default();
-            ArchivedContent {
-                row: *row,
-                records: tally.records,
-                duplicates: tally.duplicates,
-                variants: tally.variants,
-                quarantined: tally.quarantined,
-                bytes: *bytes,
+        let mut lost = Vec::with_capacity(sealed.lost.len());
+        for (row, loss) in &sealed.lost {
+            let tally = self.tallies.take(*row);
+            counts.lost += 1;
+            counts.quarantined += tally.quarantined;
+            let mut loss = loss.clone();
+            if tally.records > 0 {
+                loss.message.push_str(&format!("; {} records of it came whole and are archived", tally.records));
             }
-        });
-        Commit {
+            lost.push((*row, loss));
+        }
+        let commit = Commit {
             tenant: self.tenant,
             number,
             at: self.context.clock.now(),
-            contents: contents.collect(),
-            lost: sealed.lost.clone(),
+            contents,
+            lost,
             segments: sealed.committed.segments.iter().map(row_of).collect(),
             quarantined: sealed.committed.quarantined.iter().map(quarantine_row_of).collect(),
-        }
+        };
+        (commit, counts)
     }
 
     /// Tells the ledger, again and again while it cannot answer.
@@ -232,9 +245,20 @@ impl<'a> Committer<'a> {
         Err(error.into())
     }
 
+    /// Segments that dedup could not ask: noted, so that an operator is told until they are restored.
+    async fn note_damage(&self, damaged: Vec<Damage>) -> Result<(), CommitFailure> {
+        for damage in damaged {
+            let Damage { segment, path, problem } = damage;
+            tracing::error!(tenant = %self.tenant, path = %path.display(), problem, "damaged segment; restore it from a backup");
+            let now = self.context.clock.now();
+            self.context.ledger.set_segment_problem(self.tenant, row_of(&segment), Some(problem), now).await?;
+        }
+        Ok(())
+    }
+
     /// Everybody is told: dedup of the next commit, the board, the counters.
-    fn committed(&mut self, number: CommitNumber, commit: &Commit, sealed: Sealed, took: Duration) {
-        self.last_commit = number;
+    fn committed(&mut self, commit: &Commit, sealed: Sealed, counts: &CommitCounts, took: Duration) {
+        self.last_commit = commit.number;
         if !sealed.committed.segments.is_empty()
             && let Some(visible) = &mut self.visible
         {
@@ -242,23 +266,9 @@ impl<'a> Committer<'a> {
             let set = Arc::make_mut(visible);
             sealed.committed.segments.into_iter().for_each(|segment| set.insert(segment));
         }
-        let mut counts = CommitCounts { lost: commit.lost.len() as u64, ..CommitCounts::default() };
-        for content in &commit.contents {
-            self.in_flight.remove(content.row);
-            counts.blobs += 1;
-            counts.records += content.records;
-            counts.duplicates += content.duplicates;
-            counts.variants += content.variants;
-            counts.quarantined += content.quarantined;
-            counts.bytes += content.bytes;
-        }
-        for (row, _) in &commit.lost {
-            self.in_flight.remove(*row);
-        }
-        for damage in &sealed.committed.damaged {
-            tracing::error!(tenant = %self.tenant, path = %damage.path.display(), problem = damage.problem, "damaged segment");
-        }
-        self.context.metrics.commit(&counts, took);
+        let rows = commit.contents.iter().map(|content| content.row).chain(commit.lost.iter().map(|(row, _)| *row));
+        rows.for_each(|row| self.in_flight.remove(row));
+        self.context.metrics.commit(counts, took);
         self.context.everybody_goes_on(Proof::Commit);
         self.context.board.update(self.tenant, |line| {
             line.counts.commits += 1;
@@ -273,7 +283,7 @@ impl<'a> Committer<'a> {
         });
         tracing::debug!(
             tenant = %self.tenant,
-            commit = number.0,
+            commit = commit.number.0,
             contents = counts.blobs,
             records = counts.records,
             duplicates = counts.duplicates,

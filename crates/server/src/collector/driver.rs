@@ -5,20 +5,19 @@
 //! at. Never waits for a commit and never blocks on a single blob. Stopping is safe wherever it awaits: what is dropped
 //! still waits in the ledger.
 
+mod fetches;
+mod listings;
 mod trouble;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use engine::model::{Loss, LossKind, Pending, Tile};
+use engine::model::Pending;
 use engine::pacing::Turns;
-use engine::problem::ProblemKind;
-use engine::retry::{FetchAttempt, FetchStep, Hold, RequestStep, after_fetch, after_request};
-use engine::tile::{ListingTask, Reason, Schedule, list_again_now};
+use engine::tile::{ListingTask, Schedule};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ledger::LedgerError;
-use protocol::activity::Window;
 use protocol::ids::ContentType;
 use protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -26,12 +25,10 @@ use tokio::time::Instant;
 
 use super::activation::Mode;
 use super::batch::Piece;
-use super::book::is_shown;
 use super::committer::InFlight;
 use super::context::Context;
 use super::feed::Client;
 use super::fetch::{Fetch, FetchFailure};
-use super::judge::{self, Judged};
 use super::listing::{Brought, ListFailure, list_window};
 use super::memory::Memory;
 
@@ -300,232 +297,4 @@ impl Driver<'_> {
         }
         Ok(())
     }
-
-    async fn listed(
-        &mut self,
-        content_type: ContentType,
-        task: ListingTask,
-        begun_at: Timestamp,
-        result: Result<Brought, ListFailure>,
-    ) -> Result<(), LedgerError> {
-        if let Some(count) = self.work.listing.get_mut(&content_type) {
-            *count = count.saturating_sub(1);
-        }
-        let tenant = self.client.tenant;
-        match result {
-            Ok(brought) => {
-                let jitter = judge::jitter(tenant);
-                let tile = self.schedule.after_listing(&task.tile, &task.window, brought.new, begun_at, jitter);
-                self.context.ledger.tile_listed(tenant, content_type.clone(), tile).await?;
-                self.work.ask_pending |= brought.new > 0;
-                self.context.board.update(tenant, |line| line.counts.listings += 1);
-                self.memory.type_answered(&content_type);
-                // The ledger takes what it is told. In a run that ends, each window does this once at most.
-                self.memory.commit_failures = 0;
-                self.write_problem(Some(&content_type), None).await?;
-                self.answered().await
-            }
-            Err(ListFailure::Ledger(error)) => Err(error),
-            Err(failure) => self.listing_failed(content_type, task, failure).await,
-        }
-    }
-
-    async fn listing_failed(
-        &mut self,
-        content_type: ContentType,
-        task: ListingTask,
-        failure: ListFailure,
-    ) -> Result<(), LedgerError> {
-        let tenant = self.client.tenant;
-        let message = crate::chain(&failure);
-        let trouble = match judge::of_listing(&failure) {
-            Judged::Trouble(trouble) => trouble,
-            Judged::NoToken(failure) => return self.no_token(&failure).await,
-            Judged::Ours => return Ok(()),
-        };
-        let failures = self.memory.type_failed(&content_type);
-        self.context.metrics.error("listing");
-        tracing::debug!(%tenant, %content_type, window = %task.window, error = message, attempt = failures, "listing failed");
-        match after_request(trouble, failures, judge::jitter(tenant)) {
-            RequestStep::Again { wait } | RequestStep::PlanAnew { wait } | RequestStep::StartLater { wait } => {
-                let kind = ProblemKind::ServiceDown;
-                if is_shown(kind, failures) {
-                    self.show(Some(&content_type), kind, &message, wait).await?;
-                }
-                self.list_later(content_type, task, wait, failures);
-                Ok(())
-            }
-            RequestStep::Enabled | RequestStep::WithoutWebhook(_) => {
-                self.list_later(content_type, task, std::time::Duration::ZERO, failures);
-                Ok(())
-            }
-            RequestStep::Hold(hold) => {
-                if let Hold::Throttled { .. } | Hold::FreshToken = hold {
-                    self.work.listings.entry(content_type.clone()).or_default().push_front(task);
-                }
-                self.hold(hold, Some(&content_type), &message).await
-            }
-        }
-    }
-
-    /// The listing is made again: within this round when somebody waits for its end, else when the supervisor wakes us.
-    fn list_later(&mut self, content_type: ContentType, task: ListingTask, wait: std::time::Duration, failures: u32) {
-        let at = Instant::now() + wait;
-        if !self.mode.ends() {
-            // The others of this type go on unless none of them works either.
-            if failures >= 3 {
-                self.memory.hold_type(&content_type, at);
-                self.work.listings.remove(&content_type);
-            } else {
-                self.memory.wake_by(at);
-            }
-            return;
-        }
-        if failures < engine::retry::ONCE_ATTEMPTS {
-            self.work.retries.push(Retry { at, content_type, task });
-        } else {
-            self.give_up_listing(&content_type);
-        }
-    }
-
-    /// This run ends without the type's remaining listings.
-    fn give_up_listing(&mut self, content_type: &ContentType) {
-        self.work.listings.remove(content_type);
-        self.work.retries.retain(|retry| retry.content_type != *content_type);
-        self.types.retain(|other| other != content_type);
-        self.memory.once.unlisted.insert(content_type.clone());
-    }
-
-    async fn fetched(&mut self, content: Arc<Pending>, result: Result<u64, FetchFailure>) -> Result<(), LedgerError> {
-        self.work.fetching = self.work.fetching.saturating_sub(1);
-        let failure = match result {
-            // It is in flight until it is committed.
-            Ok(_) => return self.answered().await,
-            Err(failure) => failure,
-        };
-        let (tenant, row) = (self.client.tenant, content.row);
-        let message = crate::chain(&failure);
-        let trouble = match judge::of_fetch(&failure) {
-            Judged::Trouble(trouble) => trouble,
-            Judged::NoToken(failure) => {
-                self.in_flight.remove(row);
-                return self.no_token(&failure).await;
-            }
-            Judged::Ours => {
-                self.in_flight.remove(row);
-                return Ok(());
-            }
-        };
-        let attempt = FetchAttempt {
-            now: self.context.clock.now(),
-            seen_at: content.seen_at,
-            expires: content.content.expires,
-            attempts: content.attempts,
-            held_before: self.memory.held_in_a_row,
-            patience: self.mode.patience(self.memory.once.failures(row)),
-            jitter: judge::jitter(tenant),
-        };
-        let step = after_fetch(trouble, &attempt);
-        tracing::debug!(
-            %tenant,
-            content_type = %content.content.content_type,
-            content_id = %content.content.content_id,
-            error = message,
-            attempt = content.attempts + 1,
-            ?step,
-            "fetch failed"
-        );
-        match step {
-            FetchStep::Again { at, relist, within_run } => {
-                self.context.metrics.error("fetch");
-                self.fetch_later(&content, message, at, within_run).await?;
-                if relist { self.relist(&content).await } else { Ok(()) }
-            }
-            FetchStep::Lost(kind) => self.lost(content, kind, message, failure).await,
-            FetchStep::Hold(hold) => {
-                self.in_flight.remove(row);
-                self.work.ask_pending = true;
-                let content_type = content.content.content_type.clone();
-                self.hold(hold, Some(&content_type), &message).await
-            }
-        }
-    }
-
-    async fn fetch_later(
-        &mut self,
-        content: &Pending,
-        message: String,
-        at: Timestamp,
-        within_run: bool,
-    ) -> Result<(), LedgerError> {
-        let (tenant, row) = (self.client.tenant, content.row);
-        self.context.ledger.content_failed(tenant, row, message.clone(), at).await?;
-        self.context.board.update(tenant, |line| line.counts.failed_attempts += 1);
-        if self.mode.ends() {
-            let wait = crate::clock::until(&*self.context.clock, at);
-            self.memory.once.failed(row, message, within_run.then(|| Instant::now() + wait));
-        }
-        self.in_flight.remove(row);
-        Ok(())
-    }
-
-    /// The content may have been cut anew under another id: its window is listed at once.
-    async fn relist(&mut self, content: &Pending) -> Result<(), LedgerError> {
-        let (tenant, content_type) = (self.client.tenant, &content.content.content_type);
-        let tiles = self.context.ledger.tiles(tenant, content_type.clone()).await?;
-        let created = content.content.created;
-        let Some(tile) = tiles.iter().find(|tile| tile.start <= created && created < tile.until) else { return Ok(()) };
-        let now = self.context.clock.now();
-        self.context.ledger.tile_listed(tenant, content_type.clone(), list_again_now(tile, now)).await?;
-        if let Some(task) = listing_of(tile, now) {
-            let listings = self.work.listings.entry(content_type.clone()).or_default();
-            if !listings.iter().any(|waiting| waiting.tile.start == task.tile.start) {
-                listings.push_front(task);
-            }
-        }
-        Ok(())
-    }
-
-    async fn lost(
-        &mut self,
-        content: Arc<Pending>,
-        kind: LossKind,
-        message: String,
-        failure: FetchFailure,
-    ) -> Result<(), LedgerError> {
-        let (tenant, row) = (self.client.tenant, content.row);
-        tracing::warn!(
-            %tenant,
-            content_type = %content.content.content_type,
-            content_id = %content.content.content_id,
-            kind = kind.as_str(),
-            error = message,
-            "content given up"
-        );
-        let loss = Loss { kind, message };
-        if let FetchFailure::NotABlob { kept, .. } = failure {
-            // With the bytes that came in its place, in the commit. A committer that is gone leaves it waiting.
-            let _ = self.pieces.send(Piece::Lost { content, loss, kept }).await;
-            return Ok(());
-        }
-        self.context.ledger.content_lost(tenant, row, loss, self.context.clock.now()).await?;
-        self.in_flight.remove(row);
-        self.context.metrics.lost();
-        self.context.board.update(tenant, |line| {
-            line.counts.lost += 1;
-            line.pending = line.pending.saturating_sub(1);
-        });
-        Ok(())
-    }
-}
-
-/// A listing of what of the tile has passed, if there is any of it within reach.
-fn listing_of(tile: &Tile, now: Timestamp) -> Option<ListingTask> {
-    let now = Timestamp::from_timestamp(now.timestamp(), 0)?;
-    let window = Window::new(tile.start, tile.until.min(now)).ok()?;
-    matches!(window.reach_at(now), protocol::activity::Reach::Whole).then(|| ListingTask {
-        tile: tile.clone(),
-        window,
-        reason: Reason::Again,
-    })
 }

@@ -1,13 +1,13 @@
-//! What keeps a tenant's files and rows few: clearing what a crash left, merging small segments, deleting what was merged
-//! away, folding what has expired.
+//! What keeps a tenant's files and rows few and sound: clearing what a crash left, merging small segments, deleting what was
+//! merged away, folding what has expired, looking again at what was found damaged.
 //!
 //! Never deletes a file the ledger still shows, and never runs beside a commit of the same tenant: both work on its files.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use archive::{Archive, ArchiveError, MergePolicy, Segment, plan_merge};
-use chrono::TimeDelta;
+use archive::{Archive, ArchiveError, Depth, MergePolicy, Segment, plan_merge};
+use chrono::{NaiveDate, TimeDelta};
 use engine::model::{CommitNumber, SegmentRow};
 use ledger::Ledger;
 use protocol::ids::TenantId;
@@ -29,6 +29,11 @@ pub(super) const FOLD_EVERY: Duration = Duration::from_secs(60 * 60);
 /// A date gets hardly any more records this long after it began: events arrive within hours, and content is listed late
 /// within days.
 const SETTLED_AFTER: TimeDelta = TimeDelta::days(3);
+
+/// The keys of records this old are not kept beside their segments any more. A repeat comes in a blob that can still be
+/// had, seven days at most, and the oldest event ever seen in a fresh one was five days old (activity-api.md §6). Shorter: a
+/// late repeat makes the keys be read from the segments again. Longer: a sixth more disk for nothing.
+const SIDECARS_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// When obsolete files go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +81,9 @@ impl House<'_> {
     /// Merges what is worth merging, then deletes what was merged away and has had its grace.
     pub(super) async fn merge(&self, grace: Grace, stop: &watch::Receiver<bool>) -> Result<Compacted, CommitFailure> {
         let rows = self.ledger.segments(self.tenant).await?;
-        let segments: Vec<Segment> = rows.iter().filter_map(|row| segment_of(self.tenant, row)).collect();
+        let damaged = self.ledger.damaged_segments(self.tenant).await?;
+        let sound = rows.iter().filter(|row| !damaged.iter().any(|damaged| damaged.segment == **row));
+        let segments: Vec<Segment> = sound.filter_map(|row| segment_of(self.tenant, row)).collect();
         let settled = self.clock.now().checked_sub_signed(SETTLED_AFTER).map(|time| time.date_naive());
         let mut compacted = Compacted::default();
         for plan in plan_merge(&segments, MergePolicy::DEFAULT, settled) {
@@ -98,7 +105,7 @@ impl House<'_> {
         let number = CommitNumber(row.last_commit.0 + 1);
         let removed: Vec<SegmentRow> = inputs.iter().map(row_of).collect();
         let slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        let (archive, stop) = (self.archive.clone(), stop.clone());
+        let (archive, stop, again) = (self.archive.clone(), stop.clone(), inputs.clone());
         // The turn goes with the work: were we dropped here, nobody else may touch the files until it has ended.
         let (merged, turn) = blocking(move || {
             let merged = archive.merge(&inputs, number.0, &|| *stop.borrow());
@@ -109,10 +116,12 @@ impl House<'_> {
         let merged = match merged {
             Ok(merged) => merged,
             Err(ArchiveError::Stopped) => return Ok(Compacted::default()),
-            // Merging is never worth a loss: a damaged input stays as it is, and verification names it.
+            // Merging is never worth a loss: a damaged input stays as it is, and is noted.
             Err(error @ ArchiveError::Damaged { .. }) => {
                 let error = crate::chain(&error);
                 tracing::error!(%tenant, error, "a merge found a damaged segment and left everything as it is");
+                drop(turn);
+                self.look_at(again).await?;
                 return Ok(Compacted::default());
             }
             Err(error) => return Err(error.into()),
@@ -150,6 +159,59 @@ impl House<'_> {
         // Files first: a row without its file is deleted again and found gone, a file without its row would be an orphan.
         self.ledger.obsolete_deleted(self.tenant, rows).await?;
         Ok(())
+    }
+
+    /// Looks at segments that may be damaged, and notes what is wrong with each, or that nothing is any more.
+    pub(super) async fn look_at(&self, segments: Vec<Segment>) -> Result<(), CommitFailure> {
+        let (tenant, archive, looked_at) = (self.tenant, self.archive.clone(), segments.clone());
+        let turn = Arc::clone(self.files).lock_owned().await;
+        let verified = blocking(move || {
+            let _turn = turn;
+            archive.verify(&segments, Depth::Records, |_| ())
+        })
+        .await?;
+        for segment in looked_at {
+            let damage = verified.damaged.iter().find(|damage| damage.segment == segment);
+            let problem = damage.map(|damage| damage.problem.clone());
+            if problem.is_none() {
+                tracing::info!(%tenant, segment = %segment.path().display(), "the segment is sound");
+            }
+            self.ledger.set_segment_problem(tenant, row_of(&segment), problem, self.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks again at what was found damaged: it may have been restored.
+    pub(super) async fn look_again(&self) -> Result<(), CommitFailure> {
+        let damaged = self.ledger.damaged_segments(self.tenant).await?;
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        self.look_at(damaged.iter().filter_map(|damaged| segment_of(self.tenant, &damaged.segment)).collect()).await
+    }
+
+    /// Removes the keys that lie beside old segments, of dates from `done` on; returns through which date that is done.
+    pub(super) async fn drop_old_sidecars(&self, done: Option<NaiveDate>) -> Result<Option<NaiveDate>, CommitFailure> {
+        let Some(before) = self.clock.now().checked_sub_signed(SIDECARS_KEPT).map(|time| time.date_naive()) else {
+            return Ok(done);
+        };
+        if done.is_some_and(|done| done >= before) {
+            return Ok(done);
+        }
+        let rows = self.ledger.segments(self.tenant).await?;
+        let mut old: Vec<Segment> = rows.iter().filter_map(|row| segment_of(self.tenant, row)).collect();
+        old.retain(|segment| segment.date < before && done.is_none_or(|done| segment.date >= done));
+        if !old.is_empty() {
+            let (tenant, archive) = (self.tenant, self.archive.clone());
+            let turn = Arc::clone(self.files).lock_owned().await;
+            let removed = blocking(move || {
+                let _turn = turn;
+                archive.delete_sidecars(&old)
+            })
+            .await?;
+            tracing::debug!(%tenant, removed, %before, "removed the keys beside old segments");
+        }
+        Ok(Some(before))
     }
 
     /// Folds away what has expired, and settles what can not be listed any more.

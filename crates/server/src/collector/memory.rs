@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use engine::problem::ProblemKind;
 use protocol::error::DisabledBy;
 use protocol::ids::ContentType;
@@ -48,6 +49,8 @@ pub(super) struct Memory {
     pub(super) subscription_failures: u32,
     pub(super) commit_failures: u32,
     pub(super) folded_at: Option<Instant>,
+    /// Through which date the keys beside old segments were removed.
+    pub(super) sidecars_dropped: Option<NaiveDate>,
     pub(super) once: Once,
 }
 

@@ -79,6 +79,8 @@ pub struct TenantProgress {
     pub counts: Counts,
     /// Contents known, not yet archived and not given up.
     pub pending: u64,
+    /// Segments whose files are damaged; the ledger names them.
+    pub damaged_segments: u64,
     /// What stands in the way of the whole tenant.
     pub problem: Option<Problem>,
     /// What stands in the way of single content types.
@@ -86,9 +88,14 @@ pub struct TenantProgress {
 }
 
 impl TenantProgress {
-    /// Whether anything at all stands in the way.
-    pub fn has_problem(&self) -> bool {
+    /// Whether anything at all stands in the way of collecting.
+    pub fn is_held_up(&self) -> bool {
         self.problem.is_some() || !self.type_problems.is_empty()
+    }
+
+    /// Whether there is anything that somebody should look at.
+    pub fn has_problem(&self) -> bool {
+        self.is_held_up() || self.damaged_segments > 0
     }
 }
 
@@ -109,6 +116,11 @@ impl Progress {
             total.add(&tenant.counts);
         }
         total
+    }
+
+    /// Damaged segments over all tenants.
+    pub fn damaged_segments(&self) -> u64 {
+        self.tenants.iter().map(|tenant| tenant.damaged_segments).sum()
     }
 
     /// Contents pending over all tenants.
@@ -173,6 +185,7 @@ impl Board {
                 activity: Activity::Idle,
                 counts: Counts::default(),
                 pending: 0,
+                damaged_segments: 0,
                 problem: None,
                 type_problems: BTreeMap::new(),
             });
@@ -264,6 +277,6 @@ impl RunReport {
 impl TenantReport {
     /// Whether everything the feed has to give of this tenant now is archived, or named as lost.
     pub fn is_complete(&self) -> bool {
-        self.unfinished == 0 && self.unlisted.is_empty() && !self.progress.has_problem()
+        self.unfinished == 0 && self.unlisted.is_empty() && !self.progress.is_held_up()
     }
 }

@@ -295,8 +295,7 @@ impl Supervisor {
 
     fn count(&self) {
         let progress = self.context.board.snapshot();
-        let with_problem = progress.tenants.iter().filter(|tenant| tenant.has_problem()).count();
-        self.context.metrics.tenants(progress.tenants.len(), self.running.len(), with_problem, progress.pending());
+        self.context.metrics.tenants(&progress, self.running.len());
     }
 }
 

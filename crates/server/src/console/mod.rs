@@ -19,15 +19,20 @@ use protocol::ids::TenantId;
 use serde::Deserialize;
 
 use crate::collector::Board;
+use crate::coverage::{CoverageReport, ProblemItem};
 use crate::listen::healthz;
 use crate::metrics::Metrics;
 
 mod views;
 
-use views::{CountsView, CoverageView, Paged, ProblemView, StatusView, TenantView};
+use views::{CountsView, Paged, PagedCoverage, StatusView, TenantView};
 
 /// Tenants in one answer unless fewer are asked for. Ten thousand tenants are read page by page.
 const PAGE_MAX: usize = 500;
+
+/// Losses and pieces in quarantine that are named of each tenant, unless asked for otherwise, and at most.
+const DETAILS: u32 = 20;
+const DETAILS_MAX: u32 = 1000;
 
 /// What the console shows.
 #[derive(Clone)]
@@ -101,8 +106,9 @@ async fn status(State(parts): State<ConsoleParts>) -> Json<StatusView> {
         tenants: progress.tenants.len(),
         tenants_with_problem: progress.tenants.iter().filter(|tenant| tenant.has_problem()).count(),
         pending: progress.pending(),
+        damaged_segments: progress.damaged_segments(),
         since_start: CountsView::from(&progress.total()),
-        problem: progress.problem.as_ref().map(ProblemView::from),
+        problem: progress.problem.as_ref().map(ProblemItem::from),
     })
 }
 
@@ -115,6 +121,8 @@ struct Page {
     limit: Option<usize>,
     /// Only this one.
     tenant: Option<TenantId>,
+    /// At most so many losses and pieces in quarantine are named of each tenant.
+    details: Option<u32>,
 }
 
 async fn tenants(State(parts): State<ConsoleParts>, Query(page): Query<Page>) -> Result<Response, ConsoleError> {
@@ -132,11 +140,10 @@ async fn tenant(State(parts): State<ConsoleParts>, Path(id): Path<TenantId>) -> 
 
 async fn coverage(State(parts): State<ConsoleParts>, Query(page): Query<Page>) -> Result<Response, ConsoleError> {
     let (tenants, next) = parts.page(&page).await?;
-    let mut rows = Vec::new();
-    for tenant in tenants {
-        rows.extend(parts.ledger.coverage(tenant.id).await?.iter().map(CoverageView::from));
-    }
-    Ok(Json(Paged { items: rows, next }).into_response())
+    let tenants: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
+    let details = page.details.unwrap_or(DETAILS).min(DETAILS_MAX);
+    let report = CoverageReport::read(parts.ledger.as_ref(), &tenants, details).await?;
+    Ok(Json(PagedCoverage { report, next }).into_response())
 }
 
 impl ConsoleParts {

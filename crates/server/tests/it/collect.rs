@@ -105,3 +105,44 @@ async fn a_large_blob_spans_commits_and_arrives_whole() {
     let records: u64 = coverage.iter().map(|row| row.records - row.duplicates).sum();
     assert_eq!(records, rig.emulator.world().truth().records);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_large_blob_that_breaks_off_and_is_fetched_again_is_counted_once() {
+    let plan = "[[rule]]\noperations = [\"retrieve\"]\neffect = \"truncate\"\nshare = 0.9\nclean = true\nfirst = 2\n";
+    let world = WorldOptions { huge_blob: Some(3 << 20), ..small_world(4, 1, 50) };
+    let rig = Rig::new(world, FaultPlan::parse(plan).unwrap()).await;
+    let report = rig.collect_once().await;
+    assert!(report.is_complete(), "{report:#?}");
+    assert!(report.total().failed_attempts > 0, "nothing broke off");
+    rig.check_all_there().await;
+    let (total, truth) = (report.total(), rig.emulator.world().truth());
+    assert_eq!(total.records - total.duplicates, rig.archived().await.values().map(|of| of.len() as u64).sum::<u64>());
+    let coverage = rig.coverage().await;
+    let records: u64 = coverage.iter().map(|row| row.records).sum();
+    let again: u64 = truth.feeds.iter().map(|feed| feed.duplicates).sum();
+    assert!(records <= truth.records + again, "{records} of {} and {again} repeats", truth.records);
+    assert_eq!(records, total.records);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_created_in_the_second_the_run_begins_in_is_collected() {
+    let mut world = small_world(6, 1, 1);
+    world.live_rate = 3_000.0;
+    let rig = Rig::new(world, FaultPlan::default()).await;
+    rig.collect_once().await;
+    let up_to = rig.now() + chrono::TimeDelta::milliseconds(30_999);
+    let up_to = up_to - chrono::TimeDelta::milliseconds(i64::from(up_to.timestamp_subsec_millis() + 1));
+    tokio::time::sleep((up_to - rig.now()).to_std().unwrap()).await;
+    assert_eq!(rig.now().timestamp_subsec_millis(), 999);
+    let before = rig.published();
+    let now = rig.now();
+    let report = rig.collect_once().await;
+    assert!(report.is_complete(), "{report:#?}");
+    let archived = rig.archived().await;
+    for (tenant, published) in &before {
+        assert_eq!(published.difference(&archived[tenant]).count(), 0);
+    }
+    for row in rig.coverage().await {
+        assert!(row.complete_through.is_none_or(|through| through <= now), "{row:?}");
+    }
+}

@@ -11,8 +11,8 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, Listed, Loss, LostContent, Pending, Problem, QuarantineRow,
-    RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
+    QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use ledger::sqlite::SqliteLedger;
 use ledger::{Ledger, LedgerError, LedgerFuture};
@@ -121,6 +121,8 @@ delegate! {
     ) -> ();
     fn obsolete(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
     fn obsolete_deleted(tenant: TenantId, segments: Vec<SegmentRow>) -> ();
+    fn set_segment_problem(tenant: TenantId, segment: SegmentRow, problem: Option<String>, now: Timestamp) -> ();
+    fn damaged_segments(tenant: TenantId) -> Vec<DamagedSegment>;
     fn quarantine(tenant: TenantId, limit: u32) -> Vec<QuarantineRow>;
     fn losses(tenant: TenantId, limit: u32) -> Vec<LostContent>;
     fn coverage(tenant: TenantId) -> Vec<Coverage>;

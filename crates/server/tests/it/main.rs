@@ -6,6 +6,8 @@ mod collect;
 #[cfg(test)]
 mod console;
 #[cfg(test)]
+mod coverage;
+#[cfg(test)]
 mod durable;
 #[cfg(test)]
 mod isolation;
@@ -19,3 +21,5 @@ mod rig;
 mod serve;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod upkeep;

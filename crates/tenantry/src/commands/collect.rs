@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use server::clock::SystemClock;
-use server::collector::{Board, Ended, RunReport};
+use server::collector::{Board, Ended, Progress, RunReport};
 use server::metrics::Metrics;
 use server::transport::{HttpTransport, Timeouts};
 use server::{Collector, CollectorParts};
@@ -18,7 +18,7 @@ use super::{load, store};
 use crate::cli::{CollectArgs, Global};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
-use crate::present;
+use crate::{logging, present};
 
 pub(crate) async fn run(global: &Global, args: CollectArgs) -> Result<(), Failure> {
     debug_assert!(args.once, "clap requires --once");
@@ -50,12 +50,8 @@ pub(crate) struct OpenCollector {
 /// Opens everything a collector needs, in the order that gives the clearest refusal.
 pub(crate) async fn open(config: &Config) -> Result<OpenCollector, Failure> {
     let settings = store::settings(config)?;
-    for output in &config.outputs {
-        tracing::warn!(
-            output = output.name,
-            kind = output.kind,
-            "this version delivers to no outputs yet; records wait in the archive"
-        );
+    for note in config.not_carried_out() {
+        tracing::warn!("{note}");
     }
     let lock = store::lock(config)?;
     Ok(OpenCollector { lock: Some(lock), ..assemble(config, settings)? })
@@ -127,6 +123,15 @@ pub(crate) fn outcome(report: &RunReport) -> Result<(), Failure> {
             ),
         ));
     }
+    let damaged: u64 = report.tenants.iter().map(|tenant| tenant.progress.damaged_segments).sum();
+    if damaged > 0 {
+        return Err(Failure::new(
+            Code::Storage,
+            format!(
+                "{damaged} archive file(s) are damaged: restore them from a backup; `tenantry coverage` names them, and what was collected now is sound"
+            ),
+        ));
+    }
     if report.is_complete() {
         return Ok(());
     }
@@ -169,6 +174,7 @@ fn to_table(report: &RunReport) -> String {
                 present::count(counts.records),
                 present::count(counts.records.saturating_sub(counts.duplicates)),
                 present::count(counts.duplicates),
+                present::count(counts.quarantined),
                 present::count(tenant.unfinished),
                 present::count(counts.lost),
                 problem
@@ -179,8 +185,8 @@ fn to_table(report: &RunReport) -> String {
         })
         .collect();
     present::table(
-        &["tenant", "label", "contents", "records", "new", "repeats", "unfinished", "lost", "problem"],
-        &["contents", "records", "new", "repeats", "unfinished", "lost"],
+        &["tenant", "label", "contents", "records", "new", "repeats", "quarantined", "unfinished", "lost", "problem"],
+        &["contents", "records", "new", "repeats", "quarantined", "unfinished", "lost"],
         rows,
     )
 }
@@ -201,6 +207,7 @@ fn to_json(report: &RunReport) -> serde_json::Value {
                 "duplicates": counts.duplicates,
                 "variants": counts.variants,
                 "quarantined": counts.quarantined,
+                "damaged_segments": tenant.progress.damaged_segments,
                 "bytes": counts.bytes,
                 "lost": counts.lost,
                 "unfinished": tenant.unfinished,
@@ -224,28 +231,27 @@ impl Painter {
             return Self { task: None, bar: ProgressBar::hidden() };
         }
         let bar = ProgressBar::new(0);
-        let template = "{spinner} {bar:30.cyan} {pos}/{len} contents  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        // There is nothing to be a part of before the first listing is in.
+        let (looking, counting) = ("{spinner} {wide_msg}", "{spinner} {bar:24.cyan} {pos}/{len} contents, {wide_msg}");
+        let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style(looking));
+        logging::draw_around(Some(bar.clone()));
         let painted = bar.clone();
         let task = tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_millis(120));
+            let mut has_contents = false;
             loop {
                 tick.tick().await;
                 let progress = board.snapshot();
                 let total = progress.total();
-                painted.set_length(total.archived + total.lost + progress.pending());
+                let contents = total.archived + total.lost + progress.pending();
+                if contents > 0 && !has_contents {
+                    painted.set_style(style(counting));
+                    has_contents = true;
+                }
+                painted.set_length(contents);
                 painted.set_position(total.archived + total.lost);
-                let trouble = progress.tenants.iter().filter(|tenant| tenant.has_problem()).count();
-                let trouble = if trouble > 0 { format!(", {trouble} tenant(s) with a problem") } else { String::new() };
-                painted.set_message(format!(
-                    "{} tenants, {} records, {} repeats left out, {} retries{trouble}",
-                    progress.tenants.len(),
-                    present::count(total.records),
-                    present::count(total.duplicates),
-                    present::count(total.failed_attempts),
-                ));
+                painted.set_message(words(&progress));
             }
         });
         Self { task: Some(task), bar }
@@ -256,5 +262,20 @@ impl Painter {
             task.abort();
         }
         self.bar.finish_and_clear();
+        logging::draw_around(None);
     }
+}
+
+/// What stands beside the bar.
+fn words(progress: &Progress) -> String {
+    let total = progress.total();
+    let trouble = progress.tenants.iter().filter(|tenant| tenant.has_problem()).count();
+    let trouble = if trouble > 0 { format!(", {trouble} tenant(s) with a problem") } else { String::new() };
+    format!(
+        "{} records{trouble}, {} repeats, {} retries, {} tenants",
+        present::count(total.records),
+        present::count(total.duplicates),
+        present::count(total.failed_attempts),
+        progress.tenants.len(),
+    )
 }

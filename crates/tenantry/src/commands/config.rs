@@ -25,7 +25,11 @@ fn check(global: &Global) -> Result<(), Failure> {
             "ok": true,
             "file": config.file().map(|path| path.display().to_string()),
             "credentials": settings.app.credentials.len(),
+            "not_carried_out": config.not_carried_out(),
         }));
+    }
+    for note in config.not_carried_out() {
+        tracing::warn!("{note}");
     }
     present::print(&format!(
         "{place}: good. Cloud {}, {} content types, {} credential(s), data in {}",

@@ -247,8 +247,9 @@ fn show(
     let faults: u64 = stage.emulator.world().faults_struck().iter().map(|(_, count)| count).sum();
     present::print(&comparison.to_table())?;
     present::print(&format!(
-        "\n{}\n{} faults struck on the way; {:.1} s in all.",
+        "\n{}\n{}; {} faults struck on the way; {:.1} s in all.",
         comparison.verdict(),
+        comparison.size(),
         present::count(faults),
         took.as_secs_f64()
     ))?;

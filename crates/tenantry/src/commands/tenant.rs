@@ -3,6 +3,7 @@
 //! Never talks to Microsoft: it writes the ledger, and a running collector notices within seconds.
 
 use serde_json::json;
+use server::coverage::CoverageReport;
 use server::engine::model::{Tenant, TenantState};
 use server::ledger::Ledger;
 use server::protocol::ids::TenantId;
@@ -69,7 +70,7 @@ async fn show(global: &Global, config: &Config, id: TenantId) -> Result<(), Fail
     let ledger = store::open_ledger_read_only(config)?;
     let tenant = known(ledger.as_ref(), id).await?;
     let subscriptions = ledger.subscriptions(id).await.map_err(store::ledger_failure)?;
-    let coverage = ledger.coverage(id).await.map_err(store::ledger_failure)?;
+    let coverage = CoverageReport::read(ledger.as_ref(), &[id], 20).await.map_err(store::ledger_failure)?;
     let segments = ledger.segments(id).await.map_err(store::ledger_failure)?;
     let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
     let rows: u64 = segments.iter().map(|segment| segment.rows).sum();
@@ -86,6 +87,7 @@ async fn show(global: &Global, config: &Config, id: TenantId) -> Result<(), Fail
                 })
             })
             .collect();
+        value["coverage"] = serde_json::to_value(&coverage).map_err(|error| Failure::new(Code::Other, error))?;
         value["archive"] = json!({ "segments": segments.len(), "records": rows, "bytes": bytes });
         return present::print_json(&value);
     }
@@ -111,7 +113,7 @@ async fn show(global: &Global, config: &Config, id: TenantId) -> Result<(), Fail
         };
         text.push_str(&format!("subscription {}: {state}\n", subscription.content_type));
     }
-    present::print(&format!("{text}{}", super::coverage::to_table(&coverage)))
+    present::print(&format!("{text}{}", super::coverage::to_text(&coverage)))
 }
 
 async fn set_state(global: &Global, config: &Config, id: TenantId, state: TenantState) -> Result<(), Failure> {

@@ -203,13 +203,12 @@ fn unknown(key: &str, source: Source, file: Option<&Path>) -> ConfigError {
     }
     let tables = ["app", "cloud", "collect", "ledger", "archive", "public", "console", "output"];
     let known = KEYS.iter().map(|(known, _)| *known).chain(fields.iter().map(String::as_str)).chain(tables);
-    // A key in no table, such as `client_id` at the top, is nearest to the key that ends with it.
-    let suggestion = KEYS
-        .iter()
-        .map(|(known, _)| *known)
-        .find(|known| known.rsplit('.').next() == Some(key))
-        .or_else(|| nearest(key, known))
-        .map(str::to_owned);
+    // A key in no table or in the wrong one, such as `client_id` at the top, is nearest to the key that ends like it.
+    let of_name =
+        |name: &str| KEYS.iter().map(|(known, _)| *known).find(|known| known.rsplit('.').next() == Some(name));
+    let names = || KEYS.iter().filter_map(|(known, _)| known.rsplit('.').next());
+    let suggestion =
+        of_name(key).or_else(|| nearest(key, known)).or_else(|| of_name(nearest(last, names())?)).map(str::to_owned);
     ConfigError::UnknownKey { key: key.to_owned(), place, suggestion }
 }
 
@@ -252,6 +251,8 @@ mod tests {
         assert!(message("client_id = 'x'").contains("did you mean app.client_id?"));
         assert!(message("[colect]\npoll_interval = '1s'").contains("did you mean collect?"));
         assert!(message("[[app.credential]]\nkindd = 'secret'").contains("did you mean app.credential.0.kind?"));
+        assert!(message("polinterval = '5s'").contains("did you mean collect.poll_interval?"));
+        assert!(message("[app]\ncontent_types = []").contains("did you mean collect.content_types?"));
         assert!(!message("[zzz]\nqqq = 1").contains("did you mean"));
     }
 

@@ -461,6 +461,9 @@ mod tests {
         let credential = CredentialSource::Certificate { path: "etc/app.pem".into(), key_path: None };
         assert_eq!(config.app().unwrap().credentials, [credential]);
         assert_eq!(config.outputs.len(), 1);
+        let notes = config.not_carried_out();
+        assert!(notes[0].contains("archive.retention is 400d") && notes[1].contains("siem (kafka)"), "{notes:?}");
+        assert_eq!(load("").unwrap().not_carried_out(), Vec::<String>::new());
     }
 
     #[test]

@@ -52,12 +52,14 @@ fn coverage_says_through_when_and_checks_a_requirement() {
     let home = Home::new(&microsoft);
     home.fail(&["coverage", "--require", "complete within 2h"], 5);
     home.succeed(&["collect", "--once"]);
-    let rows = json(&home.succeed(&["--json", "coverage"]));
-    let rows = rows.as_array().unwrap();
+    let report = json(&home.succeed(&["--json", "coverage"]));
+    assert_eq!(report["damaged_segments"], serde_json::json!([]));
+    let rows = report["items"].as_array().unwrap();
     assert_eq!(rows.len(), 2 * 5);
     for row in rows {
         assert!(row["complete_through"].is_string(), "{row}");
         assert_eq!(row["pending"], 0, "{row}");
+        assert_eq!((&row["gaps"], &row["losses"]), (&serde_json::json!([]), &serde_json::json!([])), "{row}");
     }
     home.succeed(&["coverage", "--require", "complete within 2h"]);
     let refused = home.fail(&["coverage", "--require", "complete within 1ms"], 5);

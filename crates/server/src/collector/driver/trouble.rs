@@ -9,9 +9,10 @@ use protocol::error::Concern;
 use protocol::ids::ContentType;
 use tokio::time::Instant;
 
+use super::super::book::is_shown;
 use super::super::context::Context;
 use super::super::judge;
-use super::{Driver, is_shown};
+use super::Driver;
 
 impl Driver<'_> {
     /// More than this request's trouble.

@@ -123,40 +123,22 @@ impl Comparison {
         }
     }
 
+    /// One line a tenant, of the numbers that say whether all is well.
     pub(super) fn to_table(&self) -> String {
-        let header = [
-            "tenant",
-            "name",
-            "published",
-            "delivered again",
-            "archived",
-            "lost",
-            "twice",
-            "altered",
-            "segments",
-            "raw",
-            "stored",
-        ];
-        let rows = self
-            .tenants
-            .iter()
-            .map(|tenant| {
-                vec![
-                    tenant.tenant.to_string(),
-                    tenant.name.clone(),
-                    present::count(tenant.published),
-                    present::count(tenant.repeats),
-                    present::count(tenant.archived),
-                    present::count(tenant.lost),
-                    present::count(tenant.twice),
-                    present::count(tenant.altered),
-                    present::count(tenant.segments),
-                    present::size(tenant.raw_bytes),
-                    present::size(tenant.bytes),
-                ]
-            })
-            .collect();
-        present::table(&header, &header[2..], rows)
+        let header = ["tenant", "published", "repeated", "archived", "lost", "twice", "altered"];
+        let row = |tenant: &TenantComparison| {
+            let numbers =
+                [tenant.published, tenant.repeats, tenant.archived, tenant.lost, tenant.twice, tenant.altered];
+            [vec![tenant.name.clone()], numbers.map(present::count).to_vec()].concat()
+        };
+        present::table(&header, &header[1..], self.tenants.iter().map(row).collect())
+    }
+
+    /// What the archive takes, in one sentence.
+    pub(super) fn size(&self) -> String {
+        let sum = |of: fn(&TenantComparison) -> u64| self.tenants.iter().map(of).sum::<u64>();
+        let (raw, stored, files) = (sum(|t| t.raw_bytes), sum(|t| t.bytes), sum(|t| t.segments));
+        format!("{} of JSON in {} of Parquet, {files} files", present::size(raw), present::size(stored))
     }
 
     pub(super) fn to_json(&self) -> serde_json::Value {

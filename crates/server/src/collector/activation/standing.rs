@@ -1,0 +1,203 @@
+//! A tenant's subscriptions at the beginning of its turn: looked after, and what stands in the way of one or of all written
+//! down.
+//!
+//! Never decides what an answer means: `engine::retry` and `engine::subscription` have said so already. What is listed and
+//! started, and in which order, is [`super::super::subscriptions`]'s business.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use engine::problem::ProblemKind;
+use engine::retry::{Hold, RequestStep, after_request};
+use engine::subscription::{SubscriptionAction, after_refusal};
+use ledger::LedgerError;
+use protocol::error::Concern;
+use protocol::ids::{ContentType, TenantId};
+use tokio::time::Instant;
+
+use super::super::book::is_shown;
+use super::super::context::Context;
+use super::super::feed::{Client, Failure};
+use super::super::judge::{self, Judged};
+use super::super::memory::Memory;
+use super::super::subscriptions::{self, Standing, SubscriptionFailure};
+use super::{Mode, Worker, find, is_enabled};
+
+impl Worker {
+    /// Looks after the subscriptions. The types that can be listed; `None` when the tenant is held up.
+    pub(super) async fn subscribe(
+        &self,
+        context: &Context,
+        mode: Mode,
+        memory: &mut Memory,
+    ) -> Result<Option<Vec<ContentType>>, LedgerError> {
+        let client = self.client(context);
+        let refused = std::mem::take(&mut memory.refused_types);
+        let looked = subscriptions::look_after(context, client, memory.start_not_before, !refused.is_empty()).await;
+        let mut standing = match looked {
+            Ok(standing) => standing,
+            Err(SubscriptionFailure::Ledger(error)) => return Err(error),
+            Err(SubscriptionFailure::Request(failure)) => {
+                self.not_looked_after(context, memory, failure).await?;
+                return Ok(None);
+            }
+        };
+        memory.subscription_failures = 0;
+        self.restart_refused(context, client, refused.keys(), &mut standing).await?;
+        memory.start_not_before = standing.start_not_before;
+        self.note_standing(context, mode, memory, standing).await
+    }
+
+    /// Types that are listed as enabled and whose content was refused all the same.
+    async fn restart_refused(
+        &self,
+        context: &Context,
+        client: Client<'_>,
+        refused: impl Iterator<Item = &ContentType>,
+        standing: &mut Standing,
+    ) -> Result<(), LedgerError> {
+        let known = context.ledger.subscriptions(self.tenant).await?;
+        for content_type in refused {
+            let Some(subscription) = find(&known, content_type) else { continue };
+            if subscription.enabled == Some(false) {
+                // It was started, or has to wait, like any that is missing.
+                continue;
+            }
+            match after_refusal(context.clock.now(), subscription, standing.start_not_before) {
+                SubscriptionAction::Nothing => {}
+                SubscriptionAction::Wait { until } => standing.waiting.push((content_type.clone(), until)),
+                SubscriptionAction::Start => {
+                    subscriptions::start(context, client, content_type.clone(), standing).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn note_standing(
+        &self,
+        context: &Context,
+        mode: Mode,
+        memory: &mut Memory,
+        standing: Standing,
+    ) -> Result<Option<Vec<ContentType>>, LedgerError> {
+        let now = context.clock.now();
+        for (content_type, until) in &standing.waiting {
+            let at = Instant::now() + (*until - now).to_std().unwrap_or_default();
+            memory.hold_type(content_type, at);
+            let kind = ProblemKind::SubscriptionMissing;
+            let problem = kind.stands_in_the_way(None, memory.book.find(Some(content_type)), now, Some(*until));
+            memory.book.write(&context.ledger, &context.board, self.tenant, Some(content_type), Some(problem)).await?;
+            if mode.ends() {
+                memory.once.unlisted.insert(content_type.clone());
+            }
+        }
+        let known = context.ledger.subscriptions(self.tenant).await?;
+        let enabled = |content_type: &ContentType| find(&known, content_type).is_some_and(is_enabled);
+        let wanted = &context.settings.collect.content_types;
+        let none_enabled = !wanted.iter().any(enabled);
+        for (content_type, failure) in standing.refused {
+            self.start_refused(context, mode, memory, content_type, failure, none_enabled).await?;
+        }
+        if memory.is_held() {
+            return Ok(None);
+        }
+        let types = wanted.iter().filter(|content_type| enabled(content_type) && !memory.is_type_held(content_type));
+        Ok(Some(types.cloned().collect()))
+    }
+
+    /// A start was refused. When nothing is enabled at all, the tenant is held up; else the type is.
+    async fn start_refused(
+        &self,
+        context: &Context,
+        mode: Mode,
+        memory: &mut Memory,
+        content_type: ContentType,
+        failure: Failure,
+        none_enabled: bool,
+    ) -> Result<(), LedgerError> {
+        let failures = memory.type_failed(&content_type);
+        let (kind, concern, wait) = judge_request(self.tenant, &failure, failures);
+        let now = context.clock.now();
+        let until = Instant::now() + wait;
+        let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
+        let detail = crate::chain(&failure);
+        let of_tenant = none_enabled && matches!(concern, Concern::Tenant | Concern::App);
+        let key = (!of_tenant).then_some(&content_type);
+        if of_tenant {
+            memory.hold(kind, until);
+        }
+        memory.hold_type(&content_type, until);
+        if mode.ends() {
+            memory.once.unlisted.insert(content_type.clone());
+        }
+        if is_shown(kind, failures) {
+            let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(key), now, next);
+            memory.book.write(&context.ledger, &context.board, self.tenant, key, Some(problem)).await?;
+        }
+        Ok(())
+    }
+
+    /// The subscriptions could not even be listed: the tenant is held up.
+    async fn not_looked_after(
+        &self,
+        context: &Context,
+        memory: &mut Memory,
+        failure: Failure,
+    ) -> Result<(), LedgerError> {
+        memory.subscription_failures += 1;
+        let failures = memory.subscription_failures;
+        let (kind, _, wait) = judge_request(self.tenant, &failure, failures);
+        if let (Failure::Token(token), ProblemKind::App(_)) = (&failure, kind) {
+            context.everybody_waits(kind.as_str(), &*token.cause);
+        }
+        if let RequestStep::Hold(Hold::Throttled { told }) = request_step(self.tenant, &failure, failures) {
+            self.budget.throttled(told, judge::jitter(self.tenant));
+        }
+        memory.hold(kind, Instant::now() + wait);
+        tracing::debug!(tenant = %self.tenant, error = %crate::chain(&failure), attempt = failures, "subscriptions not listed");
+        if !is_shown(kind, failures) {
+            return Ok(());
+        }
+        let now = context.clock.now();
+        let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
+        let detail = crate::chain(&failure);
+        let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(None), now, next);
+        memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await
+    }
+}
+
+/// What a failed listing or start of a subscription is, how far it reaches, and how long to wait.
+pub(in crate::collector) fn judge_request(
+    tenant: TenantId,
+    failure: &Failure,
+    failures: u32,
+) -> (ProblemKind, Concern, Duration) {
+    if let Judged::NoToken(token) = judge::of_request(failure) {
+        let wait = token.retry_at.saturating_duration_since(Instant::now());
+        return (judge::kind_of_token_failure(&token), Concern::Tenant, wait);
+    }
+    match request_step(tenant, failure, failures) {
+        RequestStep::Again { wait } | RequestStep::PlanAnew { wait } => {
+            (ProblemKind::ServiceDown, Concern::ContentType, wait)
+        }
+        RequestStep::StartLater { wait } => (ProblemKind::SubscriptionMissing, Concern::ContentType, wait),
+        RequestStep::Enabled | RequestStep::WithoutWebhook(_) => {
+            (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
+        }
+        RequestStep::Hold(Hold::Throttled { told }) => {
+            (ProblemKind::Throttled, Concern::Tenant, told.unwrap_or(Duration::from_secs(30)))
+        }
+        RequestStep::Hold(Hold::FreshToken | Hold::Resubscribe { .. }) => {
+            (ProblemKind::UnknownAnswer, Concern::ContentType, Duration::from_secs(60))
+        }
+        RequestStep::Hold(Hold::Problem { kind, concern, wait }) => (kind, concern, wait),
+    }
+}
+
+fn request_step(tenant: TenantId, failure: &Failure, failures: u32) -> RequestStep {
+    match judge::of_request(failure) {
+        Judged::Trouble(trouble) => after_request(trouble, failures, judge::jitter(tenant)),
+        Judged::NoToken(_) | Judged::Ours => RequestStep::Again { wait: Duration::ZERO },
+    }
+}

@@ -1,0 +1,268 @@
+//! What an operator is told about completeness: one report, for the command line and the console alike.
+//!
+//! Never says more than the ledger can defend, and never leaves out what is missing: each gap and each loss is named with
+//! its span and cause, each piece in quarantine and each damaged file with its place. Long lists are cut, and the counts
+//! beside them say by how much.
+
+use chrono::SecondsFormat;
+use engine::coverage::GAP_CAUSE;
+use engine::model::{Coverage, DamagedSegment, Gap, LostContent, Problem, QuarantineRow};
+use ledger::{Ledger, LedgerError};
+use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::collector::segments::segment_of;
+
+/// A time as RFC 3339 text in UTC with milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Timestamp);
+
+/// Everything that is to be said of some tenants.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CoverageReport {
+    /// One item a tenant and content type.
+    pub items: Vec<FeedCoverage>,
+    /// Archive files that are not what was written.
+    pub damaged_segments: Vec<DamagedFile>,
+}
+
+/// What is to be said of one tenant and content type.
+#[derive(Debug, Clone, Serialize)]
+pub struct FeedCoverage {
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// Of which type.
+    pub content_type: ContentType,
+    /// Where collection began.
+    pub from: Time,
+    /// Everything the feed listed before this is archived, or named here as lost or in a gap.
+    pub complete_through: Option<Time>,
+    /// Contents archived.
+    pub archived: u64,
+    /// Contents waiting for their first or next attempt.
+    pub pending: u64,
+    /// Of those, contents whose last attempt failed.
+    pub failing: u64,
+    /// The last failure among those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// Contents given up, by cause.
+    pub lost: Vec<LostCount>,
+    /// Those contents, the latest first; not all of them when there are many.
+    pub losses: Vec<LostItem>,
+    /// Time that was never listed and cannot be any more.
+    pub gaps: Vec<GapItem>,
+    /// Records in the blobs archived.
+    pub records: u64,
+    /// Of those, repeats that were not stored again.
+    pub duplicates: u64,
+    /// Records stored beside another body of the same `Id`.
+    pub variants: u64,
+    /// Pieces in quarantine.
+    pub quarantined: u64,
+    /// Those pieces; not all of them when there are many.
+    pub quarantine: Vec<QuarantinedItem>,
+    /// What stands in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ProblemItem>,
+}
+
+/// Contents given up for one cause.
+#[derive(Debug, Clone, Serialize)]
+pub struct LostCount {
+    /// `expired`, `missing`, `unreadable` or `refused_url`.
+    pub cause: &'static str,
+    /// How many.
+    pub contents: u64,
+}
+
+/// A content that was given up.
+#[derive(Debug, Clone, Serialize)]
+pub struct LostItem {
+    /// The feed's name for it, or what stands for it.
+    pub content_id: String,
+    /// When it became available, by the feed's word.
+    pub from: Time,
+    /// When it stops being available.
+    pub to: Time,
+    /// `expired`, `missing`, `unreadable` or `refused_url`.
+    pub cause: &'static str,
+    /// One sentence, with the last error.
+    pub message: String,
+    /// When it was given up.
+    pub lost_at: Time,
+}
+
+/// A span `[from, to)` that was never listed.
+#[derive(Debug, Clone, Serialize)]
+pub struct GapItem {
+    /// Inclusive.
+    pub from: Time,
+    /// Exclusive.
+    pub to: Time,
+    /// One sentence.
+    pub cause: &'static str,
+}
+
+/// A piece that is kept as delivered because it is no record.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantinedItem {
+    /// Of which content.
+    pub content_id: String,
+    /// Its file, relative to the archive's root.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Why it is there.
+    pub reason: String,
+}
+
+/// An archive file that is not what was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct DamagedFile {
+    /// Whose records are in it.
+    pub tenant_id: TenantId,
+    /// Its file, relative to the archive's root.
+    pub path: String,
+    /// How many records cannot be read until it is restored.
+    pub records: u64,
+    /// What is wrong with it.
+    pub problem: String,
+    /// When that was first found.
+    pub found_at: Time,
+}
+
+/// What stands in the way, and the step that mends it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProblemItem {
+    /// A stable word.
+    pub kind: String,
+    /// One sentence.
+    pub message: String,
+    /// Since when.
+    pub since: Time,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<Time>,
+}
+
+impl CoverageReport {
+    /// Reads what the ledger knows of `tenants`; `details` limits the losses and the pieces in quarantine that are named
+    /// of each tenant.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn read(ledger: &dyn Ledger, tenants: &[TenantId], details: u32) -> Result<Self, LedgerError> {
+        let mut report = Self::default();
+        for tenant in tenants {
+            let rows = ledger.coverage(*tenant).await?;
+            // Most tenants have none of either, and need not be asked.
+            let (lost, quarantined) = rows.iter().fold((false, false), |(lost, quarantined), row| {
+                (lost || !row.lost.is_empty(), quarantined || row.quarantined > 0)
+            });
+            let losses = if lost { ledger.losses(*tenant, details).await? } else { Vec::new() };
+            let quarantine = if quarantined { ledger.quarantine(*tenant, details).await? } else { Vec::new() };
+            report.items.extend(rows.into_iter().map(|row| FeedCoverage::new(row, &losses, &quarantine)));
+            let damaged = ledger.damaged_segments(*tenant).await?;
+            report.damaged_segments.extend(damaged.into_iter().map(|damaged| DamagedFile::new(*tenant, damaged)));
+        }
+        Ok(report)
+    }
+}
+
+impl FeedCoverage {
+    fn new(row: Coverage, losses: &[LostContent], quarantine: &[QuarantineRow]) -> Self {
+        let losses = losses.iter().filter(|lost| lost.content_type == row.content_type);
+        let quarantine = quarantine.iter().filter(|piece| piece.content_type == row.content_type);
+        Self {
+            losses: losses.map(LostItem::from).collect(),
+            quarantine: quarantine.map(QuarantinedItem::from).collect(),
+            tenant_id: row.tenant,
+            from: Time(row.from),
+            complete_through: row.complete_through.map(Time),
+            archived: row.archived,
+            pending: row.pending,
+            failing: row.failing,
+            last_failure: row.last_failure,
+            lost: row
+                .lost
+                .iter()
+                .map(|(kind, contents)| LostCount { cause: kind.as_str(), contents: *contents })
+                .collect(),
+            gaps: row.gaps.into_iter().map(GapItem::from).collect(),
+            records: row.records,
+            duplicates: row.duplicates,
+            variants: row.variants,
+            quarantined: row.quarantined,
+            problem: row.problem.as_ref().map(ProblemItem::from),
+            content_type: row.content_type,
+        }
+    }
+
+    /// Contents given up, whatever the cause.
+    pub fn lost_contents(&self) -> u64 {
+        self.lost.iter().map(|lost| lost.contents).sum()
+    }
+}
+
+impl DamagedFile {
+    fn new(tenant: TenantId, damaged: DamagedSegment) -> Self {
+        let DamagedSegment { segment: row, problem, found_at } = damaged;
+        let path = segment_of(tenant, &row).map(|segment| segment.path().display().to_string());
+        Self {
+            tenant_id: tenant,
+            path: path.unwrap_or_else(|| format!("{}/{}-{}", row.date, row.commit, row.part)),
+            records: row.rows,
+            problem,
+            found_at: Time(found_at),
+        }
+    }
+}
+
+impl From<&LostContent> for LostItem {
+    fn from(lost: &LostContent) -> Self {
+        Self {
+            content_id: lost.content_id.clone(),
+            from: Time(lost.created),
+            to: Time(lost.expires),
+            cause: lost.loss.kind.as_str(),
+            message: lost.loss.message.clone(),
+            lost_at: Time(lost.lost_at),
+        }
+    }
+}
+
+impl From<Gap> for GapItem {
+    fn from(gap: Gap) -> Self {
+        Self { from: Time(gap.start), to: Time(gap.until), cause: GAP_CAUSE }
+    }
+}
+
+impl From<&QuarantineRow> for QuarantinedItem {
+    fn from(row: &QuarantineRow) -> Self {
+        Self {
+            content_id: row.content_id.to_string(),
+            path: row.path.clone(),
+            bytes: row.bytes,
+            reason: row.reason.clone(),
+        }
+    }
+}
+
+impl From<&Problem> for ProblemItem {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            kind: problem.kind.clone(),
+            message: problem.message.clone(),
+            since: Time(problem.since),
+            next_attempt_at: problem.next_attempt_at.map(Time),
+        }
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
