@@ -26,7 +26,7 @@ pub(crate) fn start(global: &Global) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| AroundBar)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal())
         .with_target(global.verbose > 0);
     // A second start can only happen in a test that drives several commands; the first log stays.
     let _ = if global.json { builder.json().try_init() } else { builder.try_init() };
