@@ -9,3 +9,4 @@ pub mod retry;
 pub mod subscription;
 pub mod tile;
 pub mod token;
+pub mod webhook;

@@ -10,6 +10,7 @@ use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
     QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
+use engine::webhook::Webhook;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 
@@ -96,6 +97,15 @@ pub trait Ledger: Send + Sync {
     ) -> LedgerFuture<'_, ()>;
     /// Notes, before the request is sent, that a start is being asked for.
     fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()>;
+
+    /// The tenant's webhooks.
+    fn webhooks(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Webhook>>;
+    /// The webhook whose address ends in what has this key, with its tenant; `None` when there is none.
+    fn webhook_at(&self, path_key: [u8; 16]) -> LedgerFuture<'_, Option<(Tenant, Webhook)>>;
+    /// Writes webhooks as they stand (inserting them when new), all but `notified_at`: that is [`Ledger::notified`]'s.
+    fn write_webhooks(&self, tenant: TenantId, webhooks: Vec<Webhook>, now: Timestamp) -> LedgerFuture<'_, ()>;
+    /// Notes that a notification came at `now` for these content types; a type without a webhook is passed over.
+    fn notified(&self, tenant: TenantId, content_types: Vec<ContentType>, now: Timestamp) -> LedgerFuture<'_, ()>;
 
     /// The tiles that may still be listed (not yet folded away), by start.
     fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>>;

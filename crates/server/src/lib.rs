@@ -14,6 +14,7 @@ pub mod site;
 mod tokens;
 pub mod transport;
 pub mod vault;
+pub mod webhook;
 
 // The program's commands work with what these rooms define; it gets to them through this one (ARCHITECTURE.md).
 pub use {archive, engine, ledger, protocol};

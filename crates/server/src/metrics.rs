@@ -78,6 +78,9 @@ pub struct Metrics {
     fetching: Gauge,
     certificate_expires: Gauge,
     damaged_segments: Gauge,
+    webhook_calls: Family<KindLabels, Counter>,
+    webhook_entries: Family<KindLabels, Counter>,
+    webhook_drifts: Family<KindLabels, Counter>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -131,6 +134,9 @@ impl Metrics {
             fetching: Gauge::default(),
             certificate_expires: Gauge::default(),
             damaged_segments: Gauge::default(),
+            webhook_calls: Family::default(),
+            webhook_entries: Family::default(),
+            webhook_drifts: Family::default(),
         };
         metrics.register();
         metrics
@@ -184,6 +190,22 @@ impl Metrics {
             "Unix time at which the first of the app's certificates expires; 0 when it has none",
             self.certificate_expires.clone(),
         );
+        self.register_webhook();
+    }
+
+    fn register_webhook(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("webhook_calls", "Calls of the webhook, by what became of them", self.webhook_calls.clone());
+        registry.register(
+            "webhook_entries",
+            "Contents in notifications: new, known, or refused and why",
+            self.webhook_entries.clone(),
+        );
+        registry.register(
+            "webhook_drifts",
+            "Webhooks found otherwise than they were set, or refused by the service",
+            self.webhook_drifts.clone(),
+        );
     }
 
     /// Everything, as text for a scraper.
@@ -235,6 +257,23 @@ impl Metrics {
 
     pub(crate) fn certificate_expires(&self, unix_seconds: i64) {
         self.certificate_expires.set(unix_seconds);
+    }
+
+    /// A call of the webhook; `kind` is one of a fixed set of words.
+    pub(crate) fn webhook_call(&self, kind: &'static str) {
+        self.webhook_calls.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// Contents in a notification; `kind` is one of a fixed set of words.
+    pub(crate) fn webhook_entries(&self, kind: &'static str, entries: u64) {
+        if entries > 0 {
+            self.webhook_entries.get_or_create(&KindLabels { kind }).inc_by(entries);
+        }
+    }
+
+    /// A webhook was found otherwise than it was set.
+    pub(crate) fn webhook_drift(&self, kind: &'static str) {
+        self.webhook_drifts.get_or_create(&KindLabels { kind }).inc();
     }
 
     pub(crate) fn tenants(&self, progress: &Progress, working: usize) {

@@ -9,6 +9,7 @@ mod retry;
 mod subscription;
 mod tile;
 mod token;
+mod webhook;
 
 use chrono::TimeDelta;
 use engine::model::Jitter;

@@ -26,6 +26,7 @@ pub mod handles;
 pub mod history;
 pub mod tenants;
 pub mod tiles;
+pub mod webhooks;
 
 /// One ledger, empty at first, that can be opened any number of times.
 pub trait Fixture {
@@ -92,6 +93,8 @@ macro_rules! for_each_conformance_case {
             coverage::folding_keeps_the_sums_and_names_the_gaps,
             coverage::an_outage_folded_day_by_day_is_one_gap,
             coverage::folding_is_bounded,
+            webhooks::a_webhook_is_kept_as_written_and_found_by_its_path,
+            webhooks::a_notification_is_noted_where_there_is_a_webhook_and_survives_its_rewriting,
             handles::what_was_acknowledged_is_there_after_reopening,
             handles::two_handles_see_each_other_and_take_turns,
             handles::of_two_workers_with_one_number_one_wins,

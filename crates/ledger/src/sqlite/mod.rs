@@ -17,6 +17,7 @@ use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
     QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
+use engine::webhook::Webhook;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use rusqlite::Connection;
@@ -35,6 +36,7 @@ mod fault;
 mod rows;
 mod schema;
 mod tenants;
+mod webhooks;
 mod worker;
 
 #[cfg(test)]
@@ -252,6 +254,22 @@ impl Ledger for SqliteLedger {
 
     fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
         self.write(move |connection| tenants::start_requested(connection, tenant, &content_type, now))
+    }
+
+    fn webhooks(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Webhook>> {
+        self.read(move |connection| webhooks::of_tenant(connection, tenant))
+    }
+
+    fn webhook_at(&self, path_key: [u8; 16]) -> LedgerFuture<'_, Option<(Tenant, Webhook)>> {
+        self.read(move |connection| webhooks::at(connection, path_key))
+    }
+
+    fn write_webhooks(&self, tenant: TenantId, webhooks: Vec<Webhook>, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| webhooks::write(connection, tenant, &webhooks, now))
+    }
+
+    fn notified(&self, tenant: TenantId, content_types: Vec<ContentType>, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| webhooks::notified(connection, tenant, &content_types, now))
     }
 
     fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>> {

@@ -18,7 +18,12 @@ use crate::LedgerError;
 pub(super) const APPLICATION_ID: i64 = 0x546e_7479;
 
 /// One entry a version, in order; the file's `user_version` says how many have been applied. Never edit a released one.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// The version this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

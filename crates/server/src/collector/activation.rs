@@ -80,6 +80,8 @@ pub(super) struct Worker {
     /// Whoever works on the tenant's files holds this.
     files: Arc<tokio::sync::Mutex<()>>,
     memory: Mutex<Memory>,
+    /// Contents were written down by somebody else while an activation was under way.
+    nudge: tokio::sync::Notify,
 }
 
 impl Mode {
@@ -119,7 +121,13 @@ impl Worker {
             budget: Budget::new(context.settings.collect.requests_per_minute),
             files: Arc::default(),
             memory: Mutex::default(),
+            nudge: tokio::sync::Notify::new(),
         }
+    }
+
+    /// An activation that is under way looks for new contents at once.
+    pub(super) fn nudge(&self) {
+        self.nudge.notify_one();
     }
 
     /// Does what is to be done, and says when to come back.
@@ -264,6 +272,7 @@ impl Worker {
             in_flight,
             pieces: to_committer,
             stop: stop.clone(),
+            nudge: &self.nudge,
             types,
             work: Work::new(),
         };

@@ -10,10 +10,10 @@ use engine::problem::ProblemKind;
 use ledger::Ledger;
 use tokio::sync::Semaphore;
 
-use super::CollectorParts;
 use super::feed::Shared;
 use super::fetch::PIECE_BYTES;
 use super::progress::Board;
+use super::{CollectorParts, Webhooks};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -45,10 +45,11 @@ pub(super) struct Context {
     pub(super) memory: Arc<Semaphore>,
     /// How many of them there may be.
     pub(super) memory_total: usize,
+    pub(super) webhooks: Webhooks,
 }
 
 impl Context {
-    pub(super) fn new(settings: Arc<Settings>, parts: &CollectorParts, board: Board) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, parts: &CollectorParts, board: Board, webhooks: Webhooks) -> Self {
         let limits = &settings.limits;
         // Each blob under way may keep a piece while it waits for more; were that all there is, all would wait forever.
         let memory_total =
@@ -75,6 +76,7 @@ impl Context {
             fetch_slots: Semaphore::new(limits.fetches.max(1)),
             memory: Arc::new(Semaphore::new(memory_total)),
             memory_total,
+            webhooks,
             settings,
         }
     }

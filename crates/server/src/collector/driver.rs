@@ -55,6 +55,7 @@ pub(super) enum End {
 enum Event {
     Listed { content_type: ContentType, task: ListingTask, begun_at: Timestamp, result: Result<Brought, ListFailure> },
     Fetched { content: Arc<Pending>, result: Result<u64, FetchFailure> },
+    Nudged,
     Timer,
     Stop,
 }
@@ -76,6 +77,8 @@ pub(super) struct Driver<'a> {
     pub(super) in_flight: &'a InFlight,
     pub(super) pieces: mpsc::Sender<Piece>,
     pub(super) stop: watch::Receiver<bool>,
+    /// Contents were written down by somebody else.
+    pub(super) nudge: &'a tokio::sync::Notify,
     /// Those whose subscription is enabled, as far as is known.
     pub(super) types: Vec<ContentType>,
     pub(super) work: Work<'a>,
@@ -143,6 +146,7 @@ impl Driver<'_> {
             match self.next_event().await {
                 Event::Stop => return Ok(End::Stopped),
                 Event::Timer => {}
+                Event::Nudged => self.work.ask_pending = true,
                 Event::Listed { content_type, task, begun_at, result } => {
                     self.listed(content_type, task, begun_at, result).await?;
                 }
@@ -170,6 +174,7 @@ impl Driver<'_> {
             // An error means that the supervisor is gone, which is a stop as well.
             _ = stop.wait_for(|stop| *stop) => Event::Stop,
             Some(event) = tasks.next(), if !tasks.is_empty() => event,
+            () = self.nudge.notified() => Event::Nudged,
             () = sleep => Event::Timer,
         }
     }

@@ -20,6 +20,7 @@ mod progress;
 pub mod segments;
 mod subscriptions;
 mod supervisor;
+mod webhooks;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::transport::Transport;
+use crate::webhook::WebhookBase;
 
 /// Hints that may wait to be looked at.
 const WAKES: usize = 1024;
@@ -64,6 +66,35 @@ pub struct Collector {
     wakes: (mpsc::Sender<TenantId>, tokio::sync::Mutex<mpsc::Receiver<TenantId>>),
 }
 
+/// What is to become of webhooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Webhooks {
+    /// Nothing: whoever runs beside, or later, has one listening.
+    LeaveAlone,
+    /// Every subscription is to have one below this.
+    Arm(WebhookBase),
+    /// Those that were set before are to be taken off: nobody listens any more.
+    TakeOff,
+}
+
+/// Tells the collector that contents were written down beside it.
+#[derive(Debug, Clone)]
+pub struct Waker {
+    wakes: mpsc::Sender<TenantId>,
+    board: Board,
+}
+
+impl Waker {
+    /// `new` contents of this tenant wait in the ledger. The wake-up is a hint, as with [`Collector::wake`].
+    pub fn listed(&self, tenant: TenantId, new: u64) {
+        self.board.update(tenant, |line| {
+            line.counts.listed += new;
+            line.pending += new;
+        });
+        let _ = self.wakes.try_send(tenant);
+    }
+}
+
 /// Why a run could not begin. What goes wrong later is waited out and shown on the [`Board`].
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
@@ -73,11 +104,16 @@ pub enum CollectError {
 }
 
 impl Collector {
-    /// Puts the parts together; starts nothing.
+    /// Puts the parts together; starts nothing. Polls alone, and leaves webhooks as they are.
     pub fn new(settings: Settings, parts: &CollectorParts) -> Self {
+        Self::with_webhooks(settings, parts, Webhooks::LeaveAlone)
+    }
+
+    /// The same, with a say about webhooks.
+    pub fn with_webhooks(settings: Settings, parts: &CollectorParts, webhooks: Webhooks) -> Self {
         let (sender, receiver) = mpsc::channel(WAKES);
         Self {
-            context: Arc::new(Context::new(Arc::new(settings), parts, Board::default())),
+            context: Arc::new(Context::new(Arc::new(settings), parts, Board::default(), webhooks)),
             wakes: (sender, tokio::sync::Mutex::new(receiver)),
         }
     }
@@ -91,6 +127,11 @@ impl Collector {
     /// many of them; the timer finds what it was about.
     pub fn wake(&self, tenant: TenantId) {
         let _ = self.wakes.0.try_send(tenant);
+    }
+
+    /// For who writes contents down beside the collector.
+    pub fn waker(&self) -> Waker {
+        Waker { wakes: self.wakes.0.clone(), board: self.context.board.clone() }
     }
 
     /// Collects until `shutdown` completes.

@@ -16,6 +16,7 @@ use protocol::time::Timestamp;
 
 use super::context::Context;
 use super::feed::{Client, Failure};
+use super::webhooks;
 use crate::metrics::Operation;
 
 /// Why the subscriptions could not be brought up to date.
@@ -39,7 +40,7 @@ pub(super) struct Standing {
     /// The service's own wait before any start of this tenant.
     pub(super) start_not_before: Option<Timestamp>,
     /// Something was started.
-    started: bool,
+    pub(super) started: bool,
 }
 
 /// Lists when it is due (or `anyway`), and starts what is missing and may be started.
@@ -66,6 +67,7 @@ pub(super) async fn look_after(
             break;
         }
     }
+    webhooks::look_after(context, client, &known, &mut standing).await?;
     if standing.started {
         // The answer to a start is not proof; the list is. It says at once what can be listed, and also whether a start
         // whose answer was lost was carried out.
@@ -84,6 +86,7 @@ async fn list(context: &Context, client: Client<'_>) -> Result<Vec<Subscription>
     for entry in &listed.unreadable {
         tracing::warn!(tenant = %client.tenant, problem = %entry.problem, "a listed subscription cannot be read");
     }
+    webhooks::seen(context, client.tenant, &listed.subscriptions).await?;
     let rows = listed.subscriptions.into_iter().map(|subscription| {
         let enabled = match subscription.status {
             SubscriptionStatus::Enabled => Some(true),

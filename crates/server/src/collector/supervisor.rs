@@ -209,7 +209,10 @@ impl Supervisor {
                     entry.state = State::Due(now);
                 }
             }
-            State::Running(_) => entry.woken = true,
+            State::Running(_) => {
+                entry.woken = true;
+                entry.worker.nudge();
+            }
             State::Done => {}
         }
     }

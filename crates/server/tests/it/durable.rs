@@ -14,6 +14,7 @@ use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
     QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
+use engine::webhook::Webhook;
 use ledger::sqlite::SqliteLedger;
 use ledger::{Ledger, LedgerError, LedgerFuture};
 use protocol::ids::{ContentType, TenantId};
@@ -100,6 +101,10 @@ delegate! {
     fn subscriptions(tenant: TenantId) -> Vec<Subscription>;
     fn subscriptions_listed(tenant: TenantId, listed: Vec<(ContentType, Option<bool>)>, now: Timestamp) -> ();
     fn start_requested(tenant: TenantId, content_type: ContentType, now: Timestamp) -> ();
+    fn webhooks(tenant: TenantId) -> Vec<Webhook>;
+    fn webhook_at(path_key: [u8; 16]) -> Option<(Tenant, Webhook)>;
+    fn write_webhooks(tenant: TenantId, webhooks: Vec<Webhook>, now: Timestamp) -> ();
+    fn notified(tenant: TenantId, content_types: Vec<ContentType>, now: Timestamp) -> ();
     fn tiles(tenant: TenantId, content_type: ContentType) -> Vec<Tile>;
     fn contents_listed(tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> u64;
     fn entries_refused(tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> u64;

@@ -23,3 +23,4 @@ mod serve;
 mod trouble;
 #[cfg(test)]
 mod upkeep;
+mod webhook;

@@ -90,6 +90,15 @@ pub(crate) fn small_world(seed: u64, tenants: usize, records: u64) -> WorldOptio
 
 impl Rig {
     pub(crate) async fn new(world: WorldOptions, faults: FaultPlan) -> Self {
+        Self::notifying(world, faults, None).await
+    }
+
+    /// The same, with somewhere for the emulator's webhook posts to go.
+    pub(crate) async fn notifying(
+        world: WorldOptions,
+        faults: FaultPlan,
+        outbound: Option<Arc<dyn emulator::webhook::Outbound>>,
+    ) -> Self {
         let clock = TokioClock::starting_at(start());
         let seed = world.seed;
         let emulator = Emulator::new(EmulatorOptions {
@@ -97,6 +106,7 @@ impl Rig {
             clock: Some(EmulatorClock::frozen(start())),
             apps: vec![default_app(seed)],
             faults,
+            outbound,
             ..EmulatorOptions::default()
         })
         .unwrap();
@@ -169,14 +179,17 @@ impl Rig {
     }
 
     fn collector_of(&self, transport: Arc<dyn Transport>, ledger: Arc<dyn Ledger>) -> Collector {
-        let parts = CollectorParts {
+        Collector::new(self.settings.clone(), &self.parts(transport, ledger))
+    }
+
+    pub(crate) fn parts(&self, transport: Arc<dyn Transport>, ledger: Arc<dyn Ledger>) -> CollectorParts {
+        CollectorParts {
             transport,
             ledger,
             archive: self.archive.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             metrics: Arc::clone(&self.metrics),
-        };
-        Collector::new(self.settings.clone(), &parts)
+        }
     }
 
     pub(crate) async fn collect_once(&self) -> RunReport {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use server::clock::SystemClock;
-use server::collector::{Board, Ended, Progress, RunReport};
+use server::collector::{Board, Ended, Progress, RunReport, Webhooks};
 use server::metrics::Metrics;
 use server::transport::{HttpTransport, Timeouts};
 use server::{Collector, CollectorParts};
@@ -23,7 +23,7 @@ use crate::{logging, present};
 pub(crate) async fn run(global: &Global, args: CollectArgs) -> Result<(), Failure> {
     debug_assert!(args.once, "clap requires --once");
     let config = load(global)?;
-    let collector = open(&config).await?;
+    let collector = open(&config, Webhooks::LeaveAlone).await?;
     store::selected_tenants(collector.ledger.as_ref(), &args.tenant).await?;
     let painter = Painter::start(global, collector.collector.board().clone());
     let report = collector.collector.collect_once(&args.tenant, stop_signal()).await;
@@ -48,21 +48,25 @@ pub(crate) struct OpenCollector {
 }
 
 /// Opens everything a collector needs, in the order that gives the clearest refusal.
-pub(crate) async fn open(config: &Config) -> Result<OpenCollector, Failure> {
+pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenCollector, Failure> {
     let settings = store::settings(config)?;
     for note in config.not_carried_out() {
         tracing::warn!("{note}");
     }
     let lock = store::lock(config)?;
-    Ok(OpenCollector { lock: Some(lock), ..assemble(config, settings)? })
+    Ok(OpenCollector { lock: Some(lock), ..assemble(config, settings, webhooks)? })
 }
 
 /// The same for a command that asks Microsoft something while a collector may be running; it collects nothing.
 pub(crate) fn open_beside(config: &Config) -> Result<OpenCollector, Failure> {
-    assemble(config, store::settings(config)?)
+    assemble(config, store::settings(config)?, Webhooks::LeaveAlone)
 }
 
-fn assemble(config: &Config, settings: server::settings::Settings) -> Result<OpenCollector, Failure> {
+fn assemble(
+    config: &Config,
+    settings: server::settings::Settings,
+    webhooks: Webhooks,
+) -> Result<OpenCollector, Failure> {
     let ledger = store::open_ledger(config)?;
     let archive = store::open_archive(config)?;
     let transport =
@@ -75,7 +79,7 @@ fn assemble(config: &Config, settings: server::settings::Settings) -> Result<Ope
         clock: Arc::new(SystemClock),
         metrics: metrics.clone(),
     };
-    Ok(OpenCollector { collector: Collector::new(settings, &parts), ledger, metrics, lock: None })
+    Ok(OpenCollector { collector: Collector::with_webhooks(settings, &parts, webhooks), ledger, metrics, lock: None })
 }
 
 /// Completes at the first SIGINT or SIGTERM.

@@ -3,19 +3,25 @@
 //! Never gives up on a tenant: what goes wrong is waited out, shown, and tried again.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use server::clock::SystemClock;
+use server::collector::Webhooks;
 use server::console::ConsoleParts;
 use server::site::PublicSite;
+use server::webhook::{GateLimits, WebhookBase, WebhookParts};
 use tokio::net::TcpListener;
 
 use super::collect::{open, stop_signal};
 use super::load;
 use crate::cli::Global;
+use crate::config::Config;
 use crate::exit::{Code, Failure};
 
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let config = load(global)?;
-    let collector = open(&config).await?;
+    let webhooks = webhooks(&config);
+    let collector = open(&config, webhooks.clone()).await?;
     let (console, address) = listen("the console", config.console_listen, "console.listen").await?;
     let public = match &config.public {
         Some(public) => Some((listen("the public site", public.listen, "public.listen").await?, &public.url)),
@@ -34,7 +40,23 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let console = tokio::spawn(server::listen::serve(console, router, wait_for(stopped.clone())));
     let public = public.map(|((listener, address), url)| {
         tracing::info!(listen = %address, %url, "the public site is open");
-        let site = PublicSite::new(url.clone());
+        let mut site = PublicSite::new(url.clone());
+        if let (Webhooks::Arm(base), Ok(app)) = (&webhooks, config.app()) {
+            tracing::info!(
+                addresses = base.as_str(),
+                "webhooks are set for every subscription; polling goes on beside them"
+            );
+            site = site.with(server::webhook::router(WebhookParts {
+                ledger: collector.ledger.clone(),
+                waker: collector.collector.waker(),
+                clock: Arc::new(SystemClock),
+                metrics: collector.metrics.clone(),
+                cloud: config.cloud.clone(),
+                client_id: app.client_id,
+                content_types: config.collect.content_types.clone(),
+                limits: GateLimits::default(),
+            }));
+        }
         tokio::spawn(server::listen::serve(listener, site.into_router(), wait_for(stopped.clone())))
     });
     tokio::spawn(async move {
@@ -53,6 +75,18 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let total = report.total();
     tracing::info!(contents = total.archived, records = total.records, "stopped");
     Ok(())
+}
+
+/// Webhooks as the public site allows them; without one, those of earlier days are taken off.
+fn webhooks(config: &Config) -> Webhooks {
+    let Some(public) = &config.public else { return Webhooks::TakeOff };
+    match WebhookBase::new(&public.url, &config.cloud) {
+        Ok(base) => Webhooks::Arm(base),
+        Err(error) => {
+            tracing::info!(%error, "no webhooks");
+            Webhooks::TakeOff
+        }
+    }
 }
 
 async fn listen(who: &str, wanted: SocketAddr, key: &str) -> Result<(TcpListener, SocketAddr), Failure> {

@@ -29,6 +29,7 @@ fn every_case_of_the_suite_is_named_in_its_list() {
         include_str!("../../conformance/history/mod.rs"),
         include_str!("../../conformance/tenants.rs"),
         include_str!("../../conformance/tiles.rs"),
+        include_str!("../../conformance/webhooks.rs"),
     ];
     let written: usize = sources.iter().map(|source| source.matches("\npub async fn ").count()).sum();
     // `lines` is a helper, not a case.
