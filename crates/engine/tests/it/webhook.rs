@@ -26,7 +26,7 @@ fn webhook(state: WebhookState) -> Webhook {
     Webhook { state, ..Webhook::offer(None, noon(), ContentType::General, place, [2; 32]) }
 }
 
-fn sighting(address: &str, status: &'static WebhookStatus) -> Sighting<'_> {
+fn sighting<'a>(address: &'a str, status: &'a WebhookStatus) -> Sighting<'a> {
     Sighting { address, status, expires: None, auth: None }
 }
 
