@@ -23,4 +23,5 @@ mod serve;
 mod trouble;
 #[cfg(test)]
 mod upkeep;
+#[cfg(test)]
 mod webhook;
