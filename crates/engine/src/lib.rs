@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod checkup;
 pub mod consent;
 pub mod coverage;
 pub mod model;

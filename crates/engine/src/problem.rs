@@ -4,7 +4,7 @@
 //! Microsoft's side are `protocol`'s own.
 
 use protocol::entra::{AppStep, EntraDisposition};
-use protocol::error::{AdminStep, BackOffCause};
+use protocol::error::{AdminStep, BackOffCause, ConfigurationFault, Disposition};
 use protocol::time::Timestamp;
 
 use crate::model::Problem;
@@ -188,6 +188,27 @@ impl ProblemKind {
         };
         let since = before.filter(|before| before.kind == self.as_str()).map_or(now, |before| before.since.min(now));
         Problem { kind: self.as_str().to_owned(), message, since, next_attempt_at }
+    }
+
+    /// What an answer of the Activity API stands for when it is looked at once, by an operator.
+    pub fn of_api_error(disposition: Disposition) -> Self {
+        match disposition {
+            Disposition::RetryAfter { cause, .. } | Disposition::BackOff { cause } => match cause {
+                BackOffCause::Throttled => Self::Throttled,
+                BackOffCause::ServiceFault => Self::ServiceDown,
+            },
+            Disposition::NewToken { if_repeated: step } | Disposition::NeedsTenantAdmin(step) => Self::Admin(step),
+            Disposition::StartLater(_) | Disposition::NotSubscribed { disabled_by: None } => Self::SubscriptionMissing,
+            Disposition::NotSubscribed { disabled_by: Some(_) } => Self::SubscriptionDisabled,
+            Disposition::RestartWindow => Self::ServiceDown,
+            Disposition::ReclampWindow => Self::ClockWrong,
+            Disposition::FixConfiguration(ConfigurationFault::ContentType) => Self::UnknownContentType,
+            Disposition::AlreadyEnabled
+            | Disposition::WebhookRefused(_)
+            | Disposition::Gone(_)
+            | Disposition::RetrySlowly => Self::UnknownAnswer,
+            Disposition::Bug => Self::OurFault,
+        }
     }
 
     /// What keeps a tenant from having a token.

@@ -6,9 +6,11 @@ pub mod consent;
 pub mod entra;
 pub mod error;
 pub mod ids;
+pub mod registration;
 pub mod request;
 pub mod response;
 pub mod secret;
+pub mod tenant_metadata;
 pub mod time;
 pub mod token;
 

@@ -114,6 +114,11 @@ impl Request {
         request
     }
 
+    /// A GET that needs no token and gets none.
+    pub(crate) fn plain_get(url: Url) -> Self {
+        Self { method: Method::GET, url, headers: accepting_json(), body: Vec::new(), auth: Auth::None }
+    }
+
     /// A form POST that carries its own credential.
     pub(crate) fn form_post(url: Url, body: String) -> Self {
         let mut headers = accepting_json();

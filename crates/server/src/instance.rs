@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The lock's file name under the data folder; its text is the holder's process id.
-const FILE_NAME: &str = "collector.lock";
+pub(crate) const FILE_NAME: &str = "collector.lock";
 
 /// Proof that this process is the only collector of a data folder. Dropping it ends that.
 #[derive(Debug)]

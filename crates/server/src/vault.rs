@@ -16,9 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use secrecy::zeroize::Zeroizing;
-
 pub use keys::KeyId;
+pub use secrecy::zeroize::Zeroizing;
 
 use keys::Key;
 

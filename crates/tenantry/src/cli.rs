@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use server::protocol::ids::{ContentType, TenantId};
+use server::protocol::ids::{ClientId, ContentType, PublisherId, TenantId};
 
 use crate::config::parse_duration;
 
@@ -29,7 +29,8 @@ const EXIT_CODES: &str = "Exit codes:
   4  the other side refused us (credential, consent, permission, cloud)
   5  it ran, and something is incomplete (contents failing or lost, a requirement not met)
   6  local storage (full disk, unwritable folder, corrupt ledger or segment)
-  7  another instance is running on the same data folder or address";
+  7  another instance is running on the same data folder or address
+doctor ends with the code of the first step that failed: 3, 6, 4, or 5 when something does not answer; warnings end with 0";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -55,6 +56,11 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Emulator and collector together: collects from an emulated Microsoft and shows what came of it
     Demo(DemoArgs),
+    /// Sets everything up: asks what it needs, makes key and certificate, writes tenantry.toml, and prints what to enter in
+    /// Entra ID
+    Init(Box<InitArgs>),
+    /// Goes through everything from the configuration to a listed window: what is wrong, what it means, what mends it
+    Doctor(DoctorArgs),
     /// Collects all day, with the console at console.listen
     Serve,
     /// Collects everything available now
@@ -81,6 +87,79 @@ pub(crate) enum Command {
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The cloud whose tenants are collected: commercial, gcc, gcc_high, dod, china or custom
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cloud: Option<String>,
+    /// The login authority of a custom cloud
+    #[arg(long, value_name = "URL")]
+    pub(crate) login: Option<String>,
+    /// The Activity API root of a custom cloud
+    #[arg(long, value_name = "URL")]
+    pub(crate) activity: Option<String>,
+    /// Where browsers and Microsoft reach this collector, such as https://audit.example.com; "none" for no consent links
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// What customers see on the consent page
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// Whether to ask for the sensitive values in DLP records
+    #[arg(long, value_name = "YES|NO", value_parser = parse_yes_no)]
+    pub(crate) dlp: Option<bool>,
+    /// The app's key and certificate (PEM): made when the file is not there, used when it is
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_file", "secret_env"])]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The new RSA key's length: 2048, 3072 or 4096
+    #[arg(long, default_value_t = server::credential::KEY_BITS_DEFAULT)]
+    pub(crate) bits: u32,
+    /// For how many days the new certificate is valid, at most 3650
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+    /// Use a client secret instead: the file that holds it
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_env")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Use a client secret instead: the variable that holds it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret_env: Option<String>,
+    /// The application (client) id, as Entra ID shows it after the registration
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<ClientId>,
+    /// The tenant id of the company that runs this program
+    #[arg(long, value_name = "ID")]
+    pub(crate) publisher_id: Option<PublisherId>,
+    /// Only these content types [default: all five]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Vec<ContentType>,
+    /// Where to write the configuration [default: --config, else tenantry.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Take the default of every question that has one
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Overwrite a configuration that is there; keys and certificates are never overwritten
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Make the certificate and print what to enter, and write no configuration: for when there is no client id yet
+    #[arg(long, conflicts_with_all = ["client_id", "force"])]
+    pub(crate) prepare: bool,
+}
+
+pub(crate) fn parse_yes_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "y" | "true" => Ok(true),
+        "no" | "n" | "false" => Ok(false),
+        _ => Err("write yes or no".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The tenant to ask Microsoft for [default: the first active one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<TenantId>,
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +200,9 @@ pub(crate) enum TenantCommand {
         /// What to call it
         #[arg(long, default_value = "")]
         label: String,
+        /// Do not ask the login authority which cloud the tenant lives in
+        #[arg(long)]
+        unchecked: bool,
     },
     /// All tenants and how they are
     List,
@@ -283,7 +365,7 @@ pub(crate) struct EmulateArgs {
     pub(crate) world: Option<PathBuf>,
     /// The application that may ask for tokens [default: one drawn from the seed]
     #[arg(long, value_name = "ID")]
-    pub(crate) client_id: Option<server::protocol::ids::ClientId>,
+    pub(crate) client_id: Option<ClientId>,
     /// A file with that application's secret [default: one drawn from the seed, printed at the start]
     #[arg(long, value_name = "FILE")]
     pub(crate) client_secret_file: Option<PathBuf>,

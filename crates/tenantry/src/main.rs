@@ -40,6 +40,8 @@ async fn run(cli: Cli) -> Result<(), exit::Failure> {
     let global = &cli.global;
     match cli.command {
         Command::Demo(args) => commands::demo::run(global, args).await,
+        Command::Init(args) => commands::init::run(global, *args),
+        Command::Doctor(args) => commands::doctor::run(global, &args).await,
         Command::Serve => commands::serve::run(global).await,
         Command::Collect(args) => commands::collect::run(global, args).await,
         Command::Tenant(command) => commands::tenant::run(global, command).await,

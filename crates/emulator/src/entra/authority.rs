@@ -18,6 +18,13 @@ pub(crate) struct Environment {
     clouds: &'static [CloudName],
 }
 
+impl Environment {
+    /// The clouds whose tenants it signs in; never empty.
+    pub(crate) fn clouds(&self) -> &'static [CloudName] {
+        self.clouds
+    }
+}
+
 /// Every group of login hosts (entra.md §1; the aliases as Microsoft's instance discovery answers).
 pub(crate) const ENVIRONMENTS: &[Environment] = &[
     Environment {

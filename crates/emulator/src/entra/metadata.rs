@@ -12,6 +12,8 @@ use http::request::Parts;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+use protocol::cloud::CloudName;
+
 use crate::entra::authority::{ENVIRONMENTS, Segment, environment};
 use crate::entra::directory::EntraEndpoint;
 use crate::entra::errors::EntraError;
@@ -88,6 +90,8 @@ async fn configuration(state: EntraState, version: Version, segment: String, req
 fn document(addressed: &Addressed, version: Version) -> Value {
     let base = format!("{}/{}", addressed.call.origin, addressed.in_urls());
     let host = addressed.call.origin.host();
+    let by_host = environment(host).map(|environment| instance_name(environment.clouds()[0]));
+    let region = addressed.segment.tenant().map_or((None, None, None), |tenant| region_of(tenant.cloud));
     let (oauth, keys) = match version {
         Version::V1 => ("oauth2", "discovery/keys"),
         Version::V2 => ("oauth2/v2.0", "discovery/v2.0/keys"),
@@ -111,9 +115,32 @@ fn document(addressed: &Addressed, version: Version) -> Value {
         "claims_supported": [
             "sub", "iss", "aud", "exp", "iat", "nonce", "preferred_username", "name", "tid", "ver", "c_hash", "oid"
         ],
-        "tenant_region_scope": Value::Null,
-        "cloud_instance_name": environment(host).map_or(host, |environment| environment.preferred_network),
+        "tenant_region_scope": region.0,
+        "tenant_region_sub_scope": region.1,
+        "cloud_instance_name": region.2.or(by_host).unwrap_or(host),
     })
+}
+
+/// What the metadata of a tenant of this cloud says of its place: region scope, sub-scope, and cloud instance (observed;
+/// Microsoft documents the last only).
+fn region_of(cloud: CloudName) -> (Option<&'static str>, Option<&'static str>, Option<&'static str>) {
+    let (scope, sub_scope) = match cloud {
+        CloudName::Commercial => (Some("NA"), None),
+        CloudName::Gcc => (Some("NA"), Some("GCC")),
+        CloudName::GccHigh => (Some("USGov"), Some("DODCON")),
+        CloudName::Dod => (Some("USGov"), Some("DOD")),
+        CloudName::China => (Some("AS"), None),
+        CloudName::Custom => return (None, None, None),
+    };
+    (scope, sub_scope, Some(instance_name(cloud)))
+}
+
+fn instance_name(cloud: CloudName) -> &'static str {
+    match cloud {
+        CloudName::Commercial | CloudName::Gcc | CloudName::Custom => "microsoftonline.com",
+        CloudName::GccHigh | CloudName::Dod => "microsoftonline.us",
+        CloudName::China => "partner.microsoftonline.cn",
+    }
 }
 
 async fn keys(state: EntraState, version: Version, segment: String, request: Request) -> Response {

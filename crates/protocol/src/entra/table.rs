@@ -84,8 +84,6 @@ const ROWS: &[Row] = &[
         "the registration asks for a permission that no longer exists; remove it",
     ),
     means(50_011, app(AppStep::FixRegistration), "the redirect URI is not registered on the app, letter for letter"),
-    means(900_382, app(AppStep::FixCloud), "an app with a credential cannot be used across clouds"),
-    means(900_432, app(AppStep::FixCloud), "an app with a credential cannot be used across clouds"),
     // Federated credentials.
     means(700_211, app(AppStep::FixFederation), "no federated credential has this token's issuer"),
     means(700_212, app(AppStep::FixFederation), "no federated credential has this token's audience"),
@@ -109,6 +107,9 @@ const ROWS: &[Row] = &[
         "Entra ID does not know this tenant: mistyped, deleted, or in another cloud",
     ),
     means(90_038, admin(AdminStep::CheckCloud), "this tenant belongs to another national cloud"),
+    // Of one tenant, and so no reason to stop the app for the others.
+    means(900_382, admin(AdminStep::CheckCloud), "this tenant belongs to another cloud than the app"),
+    means(900_432, admin(AdminStep::CheckCloud), "this tenant belongs to another cloud than the app"),
     means(
         500_011,
         admin(AdminStep::CheckCloud),

@@ -123,7 +123,10 @@ impl AdminStep {
             Self::AllowApp => "a tenant admin enables or assigns the app under Enterprise applications",
             Self::AllowNetwork => "a tenant admin excludes the app, or allows this machine's address, in the policy",
             Self::CheckTenant => "check the tenant id for typing errors; remove the tenant if it was deleted",
-            Self::CheckCloud => "set [cloud] name to the cloud this tenant belongs to",
+            Self::CheckCloud => {
+                "collect it with a configuration of its own: [cloud] name set to the tenant's cloud, and an app registered \
+                 there; `tenantry doctor --tenant ID` says which it is"
+            }
             Self::SubscribeToOffice365 => "the tenant needs a plan with Office 365; remove it if it is not meant to",
             Self::AskMicrosoft => "open a support ticket with Microsoft, with the correlation id of this error",
         }

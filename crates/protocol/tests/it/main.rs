@@ -7,6 +7,7 @@
 )]
 
 mod activity;
+mod clouds;
 mod consent;
 mod entra;
 mod fixtures;

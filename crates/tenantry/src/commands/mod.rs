@@ -8,7 +8,9 @@ pub(crate) mod collect;
 pub(crate) mod config;
 pub(crate) mod coverage;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod emulate;
+pub(crate) mod init;
 #[cfg(feature = "query")]
 pub(crate) mod query;
 pub(crate) mod serve;

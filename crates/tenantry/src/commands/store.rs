@@ -14,8 +14,9 @@ use server::protocol::ids::TenantId;
 use server::protocol::secret::ClientSecret;
 use server::protocol::time::Timestamp;
 use server::settings::{AppSettings, AssertionAlgorithm, CollectSettings, Credential, Limits, Settings};
+use server::vault::{KeySource, Zeroizing};
 
-use crate::config::{Config, CredentialSource};
+use crate::config::{Config, CredentialSource, KEY_VARIABLE};
 use crate::exit::{Code, Failure};
 
 /// The moment a command runs at.
@@ -53,7 +54,7 @@ pub(crate) fn settings(config: &Config) -> Result<Settings, Failure> {
     })
 }
 
-fn credential(source: &CredentialSource, algorithm: AssertionAlgorithm) -> Result<Credential, Failure> {
+pub(crate) fn credential(source: &CredentialSource, algorithm: AssertionAlgorithm) -> Result<Credential, Failure> {
     match source {
         CredentialSource::SecretVariable(name) => {
             let text = std::env::var(name).map_err(|_| {
@@ -96,6 +97,16 @@ fn secret(text: &str, place: &str) -> Result<Credential, Failure> {
         return Err(Failure::new(Code::Config, format!("{place} holds no client secret: it must be one line of text")));
     }
     Ok(Credential::Secret(ClientSecret::new(text)))
+}
+
+/// Where the keys come from that seal what is secret in the ledger: the variable, if it is set, or the file.
+pub(crate) fn key_source(config: &Config) -> KeySource {
+    match std::env::var(KEY_VARIABLE) {
+        Ok(text) if !text.trim().is_empty() => {
+            KeySource::Variable { name: KEY_VARIABLE.to_owned(), text: Zeroizing::new(text) }
+        }
+        _ => KeySource::File(config.key_file.clone()),
+    }
 }
 
 /// The ledger for writing; made when it is not there.

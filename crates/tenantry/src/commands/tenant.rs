@@ -1,12 +1,17 @@
 //! `tenant add|list|show|pause|resume|remove`: which tenants are collected.
 //!
-//! Never talks to Microsoft: it writes the ledger, and a running collector notices within seconds.
+//! Never needs Microsoft: it writes the ledger, and a running collector notices within seconds. `tenant add` asks, if it
+//! can, which cloud the tenant lives in.
+
+use std::time::Duration;
 
 use serde_json::json;
 use server::coverage::CoverageReport;
 use server::engine::model::{Tenant, TenantState};
 use server::ledger::Ledger;
 use server::protocol::ids::TenantId;
+use server::residence::{LookUp, look_up};
+use server::transport::{HttpTransport, Timeouts};
 
 use super::{load, store};
 use crate::cli::{Global, TenantCommand};
@@ -17,7 +22,7 @@ use crate::present;
 pub(crate) async fn run(global: &Global, command: TenantCommand) -> Result<(), Failure> {
     let config = load(global)?;
     match command {
-        TenantCommand::Add { id, label } => add(global, &config, id, label).await,
+        TenantCommand::Add { id, label, unchecked } => add(global, &config, id, label, unchecked).await,
         TenantCommand::List => list(global, &config).await,
         TenantCommand::Show { id } => show(global, &config, id).await,
         TenantCommand::Pause { id } => set_state(global, &config, id, TenantState::Paused).await,
@@ -27,9 +32,12 @@ pub(crate) async fn run(global: &Global, command: TenantCommand) -> Result<(), F
     }
 }
 
-async fn add(global: &Global, config: &Config, id: TenantId, label: String) -> Result<(), Failure> {
+async fn add(global: &Global, config: &Config, id: TenantId, label: String, unchecked: bool) -> Result<(), Failure> {
     if label.len() > 200 || label.chars().any(char::is_control) {
         return Err(Failure::new(Code::Usage, "--label must have at most 200 bytes and no control characters"));
+    }
+    if !unchecked {
+        check_cloud(config, id).await?;
     }
     let ledger = store::open_ledger(config)?;
     let now = store::now();
@@ -42,6 +50,29 @@ async fn add(global: &Global, config: &Config, id: TenantId, label: String) -> R
     } else {
         format!("tenant {id} was here already")
     })
+}
+
+/// Refuses a tenant that lives in another cloud; whatever else comes of asking does not stand in the way.
+async fn check_cloud(config: &Config, id: TenantId) -> Result<(), Failure> {
+    let timeouts =
+        Timeouts { connect: Duration::from_secs(5), silence: Duration::from_secs(10), idle: Duration::from_secs(10) };
+    let elsewhere = |text: String| {
+        Failure::new(Code::Refused, format!("tenant {id} was not added: {text}; to add it all the same: --unchecked"))
+    };
+    let Ok(transport) = HttpTransport::new(&timeouts) else { return Ok(()) };
+    match look_up(&transport, &config.cloud, id).await {
+        LookUp::Fits(_) => Ok(()),
+        LookUp::Elsewhere(residence) => Err(elsewhere(residence.not_in(config.cloud.name()))),
+        LookUp::SomewhereElse(error) => Err(elsewhere(format!("{error}: {}", error.remedy()))),
+        LookUp::Unknown(error) => {
+            tracing::warn!(tenant = %id, error = %error, "no login authority knows this tenant: check its id");
+            Ok(())
+        }
+        LookUp::NotTold(reason) => {
+            tracing::info!(tenant = %id, reason, "which cloud the tenant lives in could not be asked");
+            Ok(())
+        }
+    }
 }
 
 async fn list(global: &Global, config: &Config) -> Result<(), Failure> {

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 use super::ConfigError;
-use super::schema::{KEYS, Kind, LISTS, SECRET_VARIABLE, nearest};
+use super::schema::{KEY_VARIABLE, KEYS, Kind, LISTS, SECRET_VARIABLE, nearest};
 
 /// The variables that start like ours and are no configuration keys.
-const OTHER_VARIABLES: [&str; 4] =
-    ["TENANTRY_CONFIG", "TENANTRY_LOG", "TENANTRY_CERTIFICATE_PASSWORD", SECRET_VARIABLE];
+const OTHER_VARIABLES: [&str; 5] =
+    ["TENANTRY_CONFIG", "TENANTRY_LOG", "TENANTRY_CERTIFICATE_PASSWORD", SECRET_VARIABLE, KEY_VARIABLE];
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,7 +193,8 @@ fn kind_of(key: &str) -> Option<Kind> {
 fn unknown(key: &str, source: Source, file: Option<&Path>) -> ConfigError {
     let last = key.rsplit('.').next().unwrap_or(key);
     let place = describe(&source, file);
-    if source == Source::File && ["secret", "client_secret", "password", "value"].contains(&last) {
+    let is_secret = ["secret", "client_secret", "password", "value"].contains(&last) || key == "secrets.key";
+    if source == Source::File && is_secret {
         return ConfigError::SecretInFile { key: key.to_owned(), place };
     }
     let numbered = key.split('.').find(|part| part.parse::<u16>().is_ok()).unwrap_or("0").to_owned();
@@ -201,7 +202,7 @@ fn unknown(key: &str, source: Source, file: Option<&Path>) -> ConfigError {
     for (list, known) in LISTS {
         fields.extend(known.iter().map(|(field, _)| format!("{list}.{numbered}.{field}")));
     }
-    let tables = ["app", "cloud", "collect", "ledger", "archive", "public", "console", "output"];
+    let tables = ["app", "cloud", "collect", "ledger", "archive", "public", "console", "secrets", "output"];
     let known = KEYS.iter().map(|(known, _)| *known).chain(fields.iter().map(String::as_str)).chain(tables);
     // A key in no table or in the wrong one, such as `client_id` at the top, is nearest to the key that ends like it.
     let of_name =
@@ -258,9 +259,13 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_file_is_refused_and_not_repeated() {
-        for text in ["[app]\nclient_secret = 'hunter2'", "[[app.credential]]\nkind='secret'\nsecret = 'hunter2'"] {
+        for (text, variable) in [
+            ("[app]\nclient_secret = 'hunter2'", "TENANTRY_APP__CLIENT_SECRET"),
+            ("[[app.credential]]\nkind='secret'\nsecret = 'hunter2'", "TENANTRY_APP__CLIENT_SECRET"),
+            ("[secrets]\nkey = 'hunter2'", "TENANTRY_SECRETS__KEY"),
+        ] {
             let message = message(text);
-            assert!(message.contains("TENANTRY_APP__CLIENT_SECRET"), "{message}");
+            assert!(message.contains(variable), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
     }

@@ -19,6 +19,7 @@ use server::settings::{AssertionAlgorithm, TokenEndpoint};
 use server::site::PublicUrl;
 
 pub(crate) use layers::{Layers, Source};
+pub(crate) use schema::KEY_VARIABLE;
 pub(crate) use units::{format_duration, parse_duration};
 
 /// Why the configuration cannot be used. Each names the key, the place it was written and the remedy.
@@ -32,7 +33,8 @@ pub(crate) enum ConfigError {
     UnknownKey { key: String, place: String, suggestion: Option<String> },
     #[error(
         "{key} {place} holds a secret: secrets are read from a file (path = …), from a variable (env = …) or from \
-         TENANTRY_APP__CLIENT_SECRET; take it out of the file and renew it"
+         TENANTRY_APP__CLIENT_SECRET, the vault's keys from secrets.key_file or TENANTRY_SECRETS__KEY; take it out of the \
+         file and renew it"
     )]
     SecretInFile { key: String, place: String },
     #[error("{key} {place} {problem}")]
@@ -98,6 +100,8 @@ pub(crate) struct Config {
     pub(crate) public: Option<PublicConfig>,
     pub(crate) console_listen: SocketAddr,
     pub(crate) outputs: Vec<OutputConfig>,
+    /// The vault's key file; a variable, when it is set, goes before it.
+    pub(crate) key_file: PathBuf,
     app: Option<AppConfig>,
     layers: Layers,
 }
@@ -176,6 +180,7 @@ impl Config {
         self.data_dir = folder.to_owned();
         self.ledger_path = folder.join("ledger.db");
         self.archive_root = folder.join("archive");
+        self.key_file = folder.join("secret.key");
     }
 
     /// The file that was read, when there is one.

@@ -37,6 +37,7 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("public.listen", Kind::Text),
     ("public.url", Kind::Text),
     ("console.listen", Kind::Text),
+    ("secrets.key_file", Kind::Text),
 ];
 
 /// The tables that may be repeated, and the keys of each; numbered from 0 in the environment.
@@ -57,6 +58,9 @@ pub(crate) const LISTS: &[(&str, &[(&str, Kind)])] = &[
 
 /// The variable that gives a client secret without a file: it stands for a credential of kind `secret`.
 pub(crate) const SECRET_VARIABLE: &str = "TENANTRY_APP__CLIENT_SECRET";
+
+/// The variable that gives the vault's keys without a file: one, or several parted by commas, the first of which seals.
+pub(crate) const KEY_VARIABLE: &str = "TENANTRY_SECRETS__KEY";
 
 /// The known key nearest to `unknown`, if one is near enough to be a slip of the hand.
 pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -66,6 +66,7 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
         public: public(&reader)?,
         console_listen: reader.address("console.listen", 8366)?,
         outputs: outputs(&reader)?,
+        key_file: reader.path("secrets.key_file")?.unwrap_or_else(|| data_dir.join("secret.key")),
         app: app(&reader, has_secret)?,
         data_dir,
         ledger_path,
@@ -291,6 +292,7 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         ("archive.url".to_owned(), format!("file:{}", config.archive_root.display())),
         ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
         ("console.listen".to_owned(), config.console_listen.to_string()),
+        ("secrets.key_file".to_owned(), config.key_file.display().to_string()),
     ];
     match &config.public {
         None => rows.push(("public.url".to_owned(), "none".to_owned())),

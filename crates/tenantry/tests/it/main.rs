@@ -2,10 +2,14 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends loudly")]
 
+mod clouds;
 mod commands;
+mod doctor;
+mod init;
 mod kill;
 mod memory;
 mod mistakes;
+mod proxy;
 mod public;
 mod replay;
 mod serving;

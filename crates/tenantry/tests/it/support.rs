@@ -2,10 +2,12 @@
 //! other archived.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use emulator::tls::{CertificateAuthority, default_names};
 use emulator::world::{Lateness, RecordSet};
 use emulator::{DEFAULT_SECRET, Emulator, EmulatorOptions, Running, default_app};
 use server::archive::{Archive, ArchiveOptions, Segment};
@@ -24,11 +26,22 @@ pub(crate) struct Microsoft {
 }
 
 impl Microsoft {
-    pub(crate) fn start(mut options: EmulatorOptions) -> Self {
+    pub(crate) fn start(options: EmulatorOptions) -> Self {
+        Self::start_with(options, None)
+    }
+
+    /// With Microsoft's host names over TLS as well, signed by this authority.
+    pub(crate) fn start_over_tls(options: EmulatorOptions, authority: &CertificateAuthority) -> Self {
+        Self::start_with(options, Some(authority))
+    }
+
+    fn start_with(mut options: EmulatorOptions, authority: Option<&CertificateAuthority>) -> Self {
         options.apps = vec![default_app(options.world.seed)];
         let runtime = Runtime::new().unwrap();
         let emulator = Emulator::new(options).unwrap();
-        let running = runtime.block_on(emulator.start(([127, 0, 0, 1], 0).into(), None)).unwrap();
+        let tls =
+            authority.map(|authority| (([127, 0, 0, 1], 0).into(), authority.acceptor(&default_names()).unwrap()));
+        let running = runtime.block_on(emulator.start(([127, 0, 0, 1], 0).into(), tls)).unwrap();
         // Listings are asked for up to the last whole second, so what was created in the present one is not listed yet.
         while emulator.world().now().timestamp() <= emulator.world().start().timestamp() {
             std::thread::park_timeout(Duration::from_millis(5));
@@ -38,6 +51,10 @@ impl Microsoft {
 
     pub(crate) fn root(&self) -> String {
         format!("http://{}", self.running.as_ref().unwrap().addr())
+    }
+
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().tls_addr().unwrap()
     }
 
     pub(crate) fn tenants(&self) -> Vec<TenantId> {
@@ -79,6 +96,11 @@ impl Home {
             home.succeed(&["tenant", "add", &tenant.to_string()]);
         }
         home
+    }
+
+    /// An empty folder: no configuration, no tenants.
+    pub(crate) fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
     }
 
     fn config(&self, root: &str, seed: u64) -> String {
