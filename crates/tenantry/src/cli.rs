@@ -344,7 +344,7 @@ pub(crate) struct EmulateArgs {
     /// Where to listen for HTTPS as well, with a certificate of an own CA for Microsoft's host names
     #[arg(long, value_name = "ADDR")]
     pub(crate) tls_listen: Option<SocketAddr>,
-    /// Where the CA is kept between runs and its certificate (ca.pem) is written [default: made anew, in the data folder]
+    /// Where the CA is kept between runs and its certificate (ca.pem) is written [default: made anew, in the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) ca_dir: Option<PathBuf>,
     /// How many tenants there are [default: what the world file says, else 3]

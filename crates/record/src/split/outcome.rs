@@ -16,7 +16,7 @@ pub enum Item {
     Record(Bytes),
     /// An element that is no record.
     NotARecord {
-        /// Its bytes as delivered; of one that is too large, the first [`HEAD_BYTES`](super::HEAD_BYTES).
+        /// Its bytes as delivered; of one that is too large, the first [`HEAD_BYTES`].
         bytes: Bytes,
         /// What is wrong with it.
         reason: NotARecordReason,
@@ -70,7 +70,7 @@ pub enum SplitError {
     NotAnArray {
         /// What it looks like.
         kind: BodyKind,
-        /// Its first bytes, at most [`HEAD_BYTES`](super::HEAD_BYTES).
+        /// Its first bytes, at most [`HEAD_BYTES`].
         head: Bytes,
     },
     /// The bytes ended before the array did, or an unbalanced quote or bracket swallowed the rest of it.
@@ -88,7 +88,7 @@ pub enum SplitError {
     TrailingBytes {
         /// Where they start.
         offset: u64,
-        /// The first of them, at most [`HEAD_BYTES`](super::HEAD_BYTES).
+        /// The first of them, at most [`HEAD_BYTES`].
         head: Bytes,
     },
     /// [`Splitter::finish`](super::Splitter::finish) was called before [`Splitter::next_item`](super::Splitter::next_item) had said `None`: a mistake in the caller, told so

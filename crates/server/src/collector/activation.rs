@@ -40,6 +40,9 @@ const NOTHING_TO_LIST: Duration = Duration::from_secs(5 * 60);
 /// must not keep a processor busy.
 const REST: Duration = Duration::from_secs(1);
 
+/// More losses than this in one run are not told apart from so many.
+const LOSSES_COUNTED: u32 = 100_000;
+
 /// All day, or until everything is caught up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -137,10 +140,19 @@ impl Worker {
         memory.wake_by = None;
         self.show_activity(context, Activity::Working);
         let next = self.rounds(context, mode, stop, &mut memory).await;
+        memory.once.lost = self.lost_in_run(context, mode).await;
         let activity = if next == Next::Done { Activity::Done } else { Activity::Idle };
         self.show_activity(context, activity);
         *self.lock() = memory;
         next
+    }
+
+    /// How many contents a run that ends has given up. What was listed once more afterwards waits again, and is not one.
+    async fn lost_in_run(&self, context: &Context, mode: Mode) -> u64 {
+        let Mode::Once { since } = mode else { return 0 };
+        // A ledger that cannot say so stands in the way by itself.
+        let losses = context.ledger.losses(self.tenant, LOSSES_COUNTED).await.unwrap_or_default();
+        losses.iter().filter(|lost| lost.lost_at >= since).count() as u64
     }
 
     /// What the run has left undone; for the report at its end.
@@ -149,6 +161,7 @@ impl Worker {
         Some(TenantReport {
             progress: context.board.tenant(self.tenant)?,
             unfinished: memory.once.unfinished(),
+            lost: memory.once.lost,
             last_failure: memory.once.last_failure.clone().filter(|_| memory.once.unfinished() > 0),
             unlisted: memory.once.unlisted.iter().cloned().collect(),
         })

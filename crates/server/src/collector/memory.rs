@@ -64,6 +64,8 @@ pub(super) struct Once {
     /// Contents left for the next run.
     unfinished: BTreeSet<i64>,
     pub(super) last_failure: Option<String>,
+    /// Contents given up.
+    pub(super) lost: u64,
     /// The run ends for this tenant with what it has.
     pub(super) gives_up: bool,
     /// Types whose listing could not be completed.

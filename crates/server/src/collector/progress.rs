@@ -252,6 +252,8 @@ pub struct TenantReport {
     pub progress: TenantProgress,
     /// Contents that kept failing and are left for the next run.
     pub unfinished: u64,
+    /// Contents that this run has given up for good; the coverage names them.
+    pub lost: u64,
     /// The last failure among those, in words.
     pub last_failure: Option<String>,
     /// Content types whose listing could not be completed in this run.

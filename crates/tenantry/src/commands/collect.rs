@@ -118,12 +118,12 @@ pub(crate) fn outcome(report: &RunReport) -> Result<(), Failure> {
         let more = if blocked.len() > 1 { format!(" (and {} more tenants)", blocked.len() - 1) } else { String::new() };
         return Err(Failure::new(code_of(&problem.kind), format!("tenant {tenant}: {}{more}", problem.message)));
     }
-    let lost = report.total().lost;
+    let lost: u64 = report.tenants.iter().map(|tenant| tenant.lost).sum();
     if lost > 0 {
         return Err(Failure::new(
             Code::Incomplete,
             format!(
-                "{lost} content(s) could not be had and never will be; `tenantry coverage` names them with the cause, and the rest is archived"
+                "{lost} content(s) were given up; `tenantry coverage` names them with the cause, and the rest is archived"
             ),
         ));
     }
@@ -180,7 +180,7 @@ fn to_table(report: &RunReport) -> String {
                 present::count(counts.duplicates),
                 present::count(counts.quarantined),
                 present::count(tenant.unfinished),
-                present::count(counts.lost),
+                present::count(tenant.lost),
                 problem
                     .map(|problem| problem.message.clone())
                     .or_else(|| tenant.last_failure.clone())
@@ -213,7 +213,7 @@ fn to_json(report: &RunReport) -> serde_json::Value {
                 "quarantined": counts.quarantined,
                 "damaged_segments": tenant.progress.damaged_segments,
                 "bytes": counts.bytes,
-                "lost": counts.lost,
+                "lost": tenant.lost,
                 "unfinished": tenant.unfinished,
                 "last_failure": tenant.last_failure,
                 "problem": problem.map(|problem| json!({ "kind": problem.kind, "message": problem.message })),

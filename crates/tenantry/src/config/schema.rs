@@ -1,7 +1,7 @@
 //! Which keys `tenantry.toml` may have and what kind of value each takes; the one list that refusals, the environment
 //! overlay and `config show` go by.
 //!
-//! Never reads a value: [`super::file`] does, once the keys are known to be ours.
+//! Never reads a value: [`super::layers`] does, once the keys are known to be ours.
 
 /// What a key holds, for reading it from an environment variable, where everything is text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
