@@ -18,7 +18,7 @@ use crate::LedgerError;
 pub(super) const APPLICATION_ID: i64 = 0x546e_7479;
 
 /// One entry a version, in order; the file's `user_version` says how many have been applied. Never edit a released one.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),

@@ -125,7 +125,7 @@ pub(crate) fn open_ledger(config: &Config) -> Result<Arc<SqliteLedger>, Failure>
     SqliteLedger::open(&config.ledger_path, OpenOptions::default()).map(Arc::new).map_err(ledger_failure)
 }
 
-/// The ledger for reading; a collector may run beside.
+/// The ledger for reading; a collector may run beside. One that an earlier version wrote is brought up to date first.
 pub(crate) fn open_ledger_read_only(config: &Config) -> Result<Arc<SqliteLedger>, Failure> {
     if !config.ledger_path.exists() {
         return Err(Failure::new(
@@ -136,9 +136,13 @@ pub(crate) fn open_ledger_read_only(config: &Config) -> Result<Arc<SqliteLedger>
             ),
         ));
     }
-    SqliteLedger::open(&config.ledger_path, OpenOptions { read_only: true, ..OpenOptions::default() })
-        .map(Arc::new)
-        .map_err(ledger_failure)
+    let open = || SqliteLedger::open(&config.ledger_path, OpenOptions { read_only: true, ..OpenOptions::default() });
+    let opened = match open() {
+        // After an update of this program, unless an earlier one still collects into it.
+        Err(LedgerError::OlderVersion { .. }) if lock(config).is_ok_and(|_lock| open_ledger(config).is_ok()) => open(),
+        opened => opened,
+    };
+    opened.map(Arc::new).map_err(ledger_failure)
 }
 
 /// The archive, for writing.

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::Folder;
 use crate::conformance::{GENERAL, all_pending, block_on, content, hours, noon, tenant};
-use crate::sqlite::schema::{APPLICATION_ID, VERSION};
+use crate::sqlite::schema::{APPLICATION_ID, MIGRATIONS, VERSION};
 use crate::sqlite::{OpenOptions, SqliteLedger};
 use crate::{Ledger, LedgerError};
 
@@ -108,6 +108,38 @@ fn a_newer_ledger_is_refused_and_says_both_versions() {
             &folder.path(),
             &format!("of version {}, this program knows up to {VERSION}", VERSION + 1),
         );
+    }
+}
+
+#[test]
+fn a_ledger_of_every_earlier_version_is_brought_up_to_date_with_all_it_holds() {
+    for version in 1..VERSION {
+        let folder = Folder::new();
+        fs::create_dir_all(folder.path().parent().unwrap()).unwrap();
+        let old = Connection::open(folder.path()).unwrap();
+        for migration in MIGRATIONS.iter().take(usize::try_from(version).unwrap()) {
+            old.execute_batch(migration).unwrap();
+        }
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", version).unwrap();
+        // As the first version wrote them.
+        old.execute_batch(
+            "INSERT INTO tenant (tenant, id, label, state, added_at, collect_from, last_commit, revision)
+             VALUES (1, x'6a1c4f0e7c394f0b9d6e000000000001', 'Contoso', 0, 0, 0, 1, 1);
+             INSERT INTO segment (tenant, date, number, part, rows, bytes, untimed_rows, digest)
+             VALUES (1, '2026-03-04', 1, 0, 10, 100, 0, zeroblob(32));
+             UPDATE revision SET greatest = 1;",
+        )
+        .unwrap();
+        old.close().unwrap();
+        let refused = open_read_only(&folder.path()).unwrap_err();
+        assert!(matches!(refused, LedgerError::OlderVersion { .. }), "{version}: {refused:?}");
+        let ledger = open(&folder.path()).unwrap();
+        assert_eq!(block_on(ledger.tenant(tenant(1))).unwrap().unwrap().label, "Contoso", "{version}");
+        assert_eq!(block_on(ledger.segments(tenant(1))).unwrap().len(), 1, "{version}");
+        assert_eq!(block_on(ledger.damaged_segments(tenant(1))).unwrap(), [], "{version}");
+        assert_eq!(block_on(ledger.check()).unwrap(), Vec::<String>::new(), "{version}");
+        open_read_only(&folder.path()).unwrap();
     }
 }
 
