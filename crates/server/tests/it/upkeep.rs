@@ -21,7 +21,8 @@ fn sidecars(rig: &Rig) -> Vec<PathBuf> {
 #[tokio::test(start_paused = true)]
 async fn a_damaged_segment_is_named_until_it_is_restored_and_holds_nothing_up() {
     let mut world = small_world(1, 1, 100);
-    world.live_rate = 20.0;
+    // Per minute, and days go by.
+    world.live_rate = 0.5;
     let rig = Rig::new(world, FaultPlan::default()).await;
     let tenant = rig.tenants()[0];
     rig.collect_once().await;
@@ -37,8 +38,8 @@ async fn a_damaged_segment_is_named_until_it_is_restored_and_holds_nothing_up() 
     }
     // More of the same dates comes, and days later is merged with what is there.
     let mut said = Vec::new();
-    for _ in 0..10 {
-        tokio::time::sleep(DAY / 2).await;
+    for _ in 0..5 {
+        tokio::time::sleep(DAY).await;
         let report = rig.collect_once().await;
         assert!(report.is_complete(), "what is damaged holds up what comes: {report:#?}");
         said = rig.ledger.damaged_segments(tenant).await.unwrap();
