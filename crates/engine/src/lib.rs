@@ -7,6 +7,7 @@ pub mod model;
 pub mod pacing;
 pub mod problem;
 pub mod retry;
+pub mod silence;
 pub mod subscription;
 pub mod tile;
 pub mod token;

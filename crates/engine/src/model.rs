@@ -9,6 +9,8 @@ use std::time::Duration;
 use protocol::ids::{ContentId, ContentType, ContentUri, TenantId};
 use protocol::time::Timestamp;
 
+use crate::silence::Silence;
+
 /// The number of one commit of one tenant: 1, 2, 3, … without a hole, given by the tenant's single owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitNumber(pub u64);
@@ -321,6 +323,47 @@ pub struct RefusedEntry {
     pub raw: String,
     /// Why it can not be fetched.
     pub loss: Loss,
+}
+
+/// A content whose attempts keep failing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingContent {
+    /// Its type.
+    pub content_type: ContentType,
+    /// The feed's name for it.
+    pub content_id: String,
+    /// When it became available, by the feed's word.
+    pub created: Timestamp,
+    /// When it stops being available.
+    pub expires: Timestamp,
+    /// Failures so far.
+    pub attempts: u32,
+    /// The last one, in words.
+    pub failure: String,
+    /// When it is tried again.
+    pub next_attempt_at: Timestamp,
+}
+
+/// What is noted of a feed beside its completeness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedNotes {
+    /// Its type.
+    pub content_type: ContentType,
+    /// It has been silent for longer than it ever is.
+    pub silence: Option<Silence>,
+    /// What listing closed windows again has cost and found.
+    pub relisting: Relisting,
+}
+
+/// What it has cost to list closed windows again, and what that has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Relisting {
+    /// Listings.
+    pub listings: u64,
+    /// Requests for them, one a page.
+    pub requests: u64,
+    /// Contents found by them that no earlier listing had named.
+    pub found: u64,
 }
 
 /// A span with a seed's worth of spread, for schedules that must not beat in step.

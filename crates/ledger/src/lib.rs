@@ -7,8 +7,8 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
-    QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, FailingContent, FeedNotes, Listed, Loss, LostContent,
+    Pending, Problem, QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use engine::webhook::Webhook;
 use protocol::ids::{ContentType, TenantId};
@@ -194,6 +194,22 @@ pub trait Ledger: Send + Sync {
 
     /// The coverage of one tenant, one row a content type it has a subscription, tile or content of.
     fn coverage(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Coverage>>;
+    /// What is noted of each feed beside its completeness: unusual silence, what listing again has cost. In the order of
+    /// [`Ledger::coverage`].
+    fn feed_notes(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<FeedNotes>>;
+    /// Contents whose last attempt failed, feed by feed, the latest failure of each first, at most `limit`.
+    fn failing(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<FailingContent>>;
+    /// Lets everything that was given up as missing or unreadable, and has not expired, wait again at once; says how much.
+    fn retry_lost(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64>;
+    /// Counts one more listing of a closed window: its requests, and the contents nobody had named before.
+    fn relisted(
+        &self,
+        tenant: TenantId,
+        content_type: ContentType,
+        requests: u64,
+        found: u64,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()>;
     /// Folds away tiles and archived contents that expired before `before`, keeping their sums for coverage; at most
     /// `limit` content rows, says how many were folded. Lost contents stay. What was never listed and has expired before
     /// `before` is written down as a gap, as far as a later listing bears that out (`engine::coverage`); so this must run

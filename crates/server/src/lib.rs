@@ -13,6 +13,7 @@ pub mod private_file;
 pub mod residence;
 pub mod settings;
 pub mod site;
+pub mod tls;
 mod tokens;
 pub mod transport;
 pub mod vault;

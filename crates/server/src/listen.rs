@@ -14,7 +14,10 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+
+use crate::tls::Tls;
 
 /// Connections of one listener at one time. A scraper and some browsers need a dozen; each costs some tens of kB.
 const CONNECTIONS_MAX: usize = 256;
@@ -25,8 +28,30 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long connections may take to finish once we are told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Serves `router` on `listener` until `shutdown` completes, then lets what is under way finish.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
+    accept(listener, None, router, shutdown).await;
+}
+
+/// The same over TLS.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    accept(listener, Some(tls), router, shutdown).await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -56,10 +81,22 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             .clone()
             .map_request(|request: hyper::Request<hyper::body::Incoming>| request.map(axum::body::Body::new));
         let service = hyper_util::service::TowerToHyperService::new(service);
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(socket), service).into_owned());
+        let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.as_ref().map(|tls| tls.config()));
         connections.spawn(async move {
             // A client that goes away in the middle is its own business.
-            let _ = connection.await;
+            match tls {
+                None => {
+                    let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
+                    let _ = watcher.watch(connection).await;
+                }
+                Some(config) => {
+                    let handshake = TlsAcceptor::from(config).accept(socket);
+                    if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                        let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
+                        let _ = watcher.watch(connection).await;
+                    }
+                }
+            }
             drop(slot);
         });
     }

@@ -6,6 +6,7 @@ mod history;
 mod pacing;
 mod problem;
 mod retry;
+mod silence;
 mod subscription;
 mod tile;
 mod token;

@@ -24,6 +24,7 @@ pub mod contents;
 pub mod coverage;
 pub mod handles;
 pub mod history;
+pub mod notes;
 pub mod tenants;
 pub mod tiles;
 pub mod webhooks;
@@ -95,6 +96,10 @@ macro_rules! for_each_conformance_case {
             coverage::folding_is_bounded,
             webhooks::a_webhook_is_kept_as_written_and_found_by_its_path,
             webhooks::a_notification_is_noted_where_there_is_a_webhook_and_survives_its_rewriting,
+            notes::what_keeps_failing_is_named_the_latest_first,
+            notes::what_was_given_up_waits_again_when_asked_as_long_as_it_can_be_had,
+            notes::listings_of_closed_windows_are_counted,
+            notes::a_silence_is_unusual_once_weeks_are_learnt,
             handles::what_was_acknowledged_is_there_after_reopening,
             handles::two_handles_see_each_other_and_take_turns,
             handles::of_two_workers_with_one_number_one_wins,

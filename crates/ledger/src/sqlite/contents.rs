@@ -57,6 +57,7 @@ fn list(connection: &Connection, tenant: i64, feed: i64, content: &Listed, now: 
                 ms(content.created),
                 ms(content.expires)
             ])?;
+            super::notes::hear(connection, feed, content.created, now)?;
             await_attempt(connection, tenant, feed, row, content, now).map(|()| true)
         }
     }
@@ -87,6 +88,28 @@ fn revive(connection: &Connection, tenant: i64, feed: i64, row: i64, content: &L
     sql(connection, "UPDATE content SET state = 0 WHERE content = ?1")?.execute([row])?;
     count_loss(connection, feed, kind, -1)?;
     await_attempt(connection, tenant, feed, row, content, now)
+}
+
+/// Lets a lost content wait again, because somebody asked for it.
+pub(super) fn second_chance(
+    connection: &Connection,
+    tenant: i64,
+    feed: i64,
+    row: i64,
+    kind: LossKind,
+    now: Timestamp,
+) -> Done<()> {
+    sql(
+        connection,
+        "INSERT INTO pending (content, tenant, feed, uri, created, expires, seen_at, attempts, next_attempt_at)
+         SELECT c.content, ?2, c.feed, l.uri, c.created, c.expires, ?3, 0, ?3
+         FROM loss AS l CROSS JOIN content AS c USING (content) WHERE l.content = ?1",
+    )?
+    .execute(params![row, tenant, ms(now)])?;
+    sql(connection, "DELETE FROM loss WHERE content = ?1")?.execute([row])?;
+    sql(connection, "UPDATE content SET state = 0 WHERE content = ?1")?.execute([row])?;
+    sql(connection, "UPDATE feed SET pending = pending + 1 WHERE feed = ?1")?.execute([feed])?;
+    count_loss(connection, feed, kind, -1)
 }
 
 /// A content that waits after a failure takes the latest URL, if that is another one, and is tried at once.

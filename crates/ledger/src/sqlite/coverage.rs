@@ -3,7 +3,7 @@
 //! Never counts contents: the sums are kept as things happen. What the tiles prove is the engine's to say.
 
 use engine::coverage::Evidence;
-use engine::model::{Coverage, Gap, LossKind, Problem, Tile};
+use engine::model::{Coverage, FeedNotes, Gap, LossKind, Problem, Tile};
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -244,6 +244,9 @@ pub(super) fn fold(connection: &Connection, id: TenantId, before: Timestamp, lim
     let mut folded = 0;
     for feed in feeds(connection, id, tenant)? {
         settle(connection, &feed, collect_from, before)?;
+        if let Some(through) = listed_through(connection, &feed, collect_from)? {
+            super::notes::learn(connection, feed.feed, &gaps_of(connection, feed.feed)?, through)?;
+        }
         let left = u64::from(limit).saturating_sub(folded);
         // Its sums stay in the feed's row; the row of the content itself has nothing more to say.
         let deleted = sql(
@@ -255,6 +258,24 @@ pub(super) fn fold(connection: &Connection, id: TenantId, before: Timestamp, lim
         folded += u64::try_from(deleted).unwrap_or(0);
     }
     Ok(folded)
+}
+
+/// Through when a feed was listed, whatever waits to be fetched.
+fn listed_through(connection: &Connection, feed: &Feed, collect_from: Timestamp) -> Done<Option<Timestamp>> {
+    let tiles = tiles_of(connection, feed.feed)?;
+    Ok(feed.evidence(collect_from, &tiles).assess().complete_through)
+}
+
+pub(super) fn notes(connection: &Connection, id: TenantId) -> Done<Vec<FeedNotes>> {
+    let tenant = tenant_number(connection, id)?;
+    let collect_from = sql(connection, "SELECT collect_from FROM tenant WHERE tenant = ?1")?
+        .query_row([tenant], |row| time(row, 0))?;
+    let mut all = Vec::new();
+    for feed in feeds(connection, id, tenant)? {
+        let through = listed_through(connection, &feed, collect_from)?;
+        all.push(super::notes::of_feed(connection, feed.feed, feed.sums.content_type.clone(), through)?);
+    }
+    Ok(all)
 }
 
 fn settle(connection: &Connection, feed: &Feed, collect_from: Timestamp, before: Timestamp) -> Done<()> {

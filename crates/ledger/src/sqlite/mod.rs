@@ -14,8 +14,8 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
-    QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, FailingContent, FeedNotes, Listed, Loss, LostContent,
+    Pending, Problem, QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use engine::webhook::Webhook;
 use protocol::ids::{ContentType, TenantId};
@@ -33,6 +33,7 @@ mod consents;
 mod contents;
 mod coverage;
 mod fault;
+mod notes;
 mod rows;
 mod schema;
 mod tenants;
@@ -382,6 +383,29 @@ impl Ledger for SqliteLedger {
 
     fn coverage(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Coverage>> {
         self.read(move |connection| coverage::coverage(connection, tenant))
+    }
+
+    fn feed_notes(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<FeedNotes>> {
+        self.read(move |connection| coverage::notes(connection, tenant))
+    }
+
+    fn failing(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<FailingContent>> {
+        self.read(move |connection| notes::failing(connection, tenant, limit))
+    }
+
+    fn retry_lost(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(move |connection| notes::retry_lost(connection, tenant, now))
+    }
+
+    fn relisted(
+        &self,
+        tenant: TenantId,
+        content_type: ContentType,
+        requests: u64,
+        found: u64,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| notes::relisted(connection, tenant, &content_type, requests, found, now))
     }
 
     fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64> {

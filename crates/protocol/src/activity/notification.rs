@@ -14,7 +14,7 @@ use crate::cloud::Cloud;
 use crate::error::member;
 use crate::ids::{ClientId, TenantId};
 use crate::response::header_text;
-use crate::text::decode;
+use crate::text::{decode, one_line};
 
 /// The longest body of a call: 1 MiB, some 2,000 entries. Answer a longer one with 413.
 pub const MAX_NOTIFICATION_BODY: usize = 1024 * 1024;
@@ -22,6 +22,8 @@ pub const MAX_NOTIFICATION_BODY: usize = 1024 * 1024;
 pub const MAX_NOTIFIED_CONTENTS: usize = 5000;
 /// The longest validation code, in bytes.
 pub const MAX_VALIDATION_CODE: usize = 1024;
+/// How much of what is wrong with a body is kept, in characters.
+const MAX_PROBLEM: usize = 300;
 /// The header that marks a validation.
 pub const WEBHOOK_VALIDATION_CODE_HEADER: &str = "webhook-validationcode";
 /// The header with the shared secret.
@@ -93,7 +95,7 @@ pub fn parse_webhook_call(cloud: &Cloud, headers: &HeaderMap, body: &[u8]) -> Re
     if headers.contains_key(WEBHOOK_VALIDATION_CODE_HEADER) {
         return Err(WebhookError::Contradiction);
     }
-    let entries = split_array(&text, MAX_NOTIFIED_CONTENTS).map_err(|problem| WebhookError::Malformed { problem })?;
+    let entries = split_array(&text, MAX_NOTIFIED_CONTENTS).map_err(|problem| malformed(&problem))?;
     let (contents, unreadable) = read_entries(&entries, &mut |entry| {
         let tenant = TenantId::from_uuid(guid(entry, "tenantId")?);
         let client = match guid(entry, "clientId") {
@@ -107,9 +109,13 @@ pub fn parse_webhook_call(cloud: &Cloud, headers: &HeaderMap, body: &[u8]) -> Re
     Ok(WebhookCall::Notification { contents, unreadable })
 }
 
+/// What is wrong, cut short: it may quote a whole body.
+fn malformed(problem: &str) -> WebhookError {
+    WebhookError::Malformed { problem: one_line(problem, MAX_PROBLEM) }
+}
+
 fn parse_validation(headers: &HeaderMap, text: &str) -> Result<WebhookCall, WebhookError> {
-    let body: Value =
-        serde_json::from_str(text).map_err(|error| WebhookError::Malformed { problem: error.to_string() })?;
+    let body: Value = serde_json::from_str(text).map_err(|error| malformed(&error.to_string()))?;
     let in_body = body.as_object().and_then(|object| member(object, "validationCode")).and_then(Value::as_str);
     match (header_text(headers, WEBHOOK_VALIDATION_CODE_HEADER), in_body.map(str::trim)) {
         (Some(header), Some(code)) if header == code && !code.is_empty() && code.len() <= MAX_VALIDATION_CODE => {

@@ -11,6 +11,7 @@ mod clouds;
 mod consent;
 mod entra;
 mod fixtures;
+mod fuzz;
 mod requests;
 mod robustness;
 mod tokens;

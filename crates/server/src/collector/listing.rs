@@ -51,6 +51,8 @@ pub(super) struct Brought {
     pub(super) contents: u64,
     /// Of those, contents that were not known.
     pub(super) new: u64,
+    /// Requests it took, one a page.
+    pub(super) requests: u64,
 }
 
 /// Lists `window` to its last page.
@@ -78,6 +80,7 @@ pub(super) async fn list_window(
             }
         }
         brought.add(write_down(context, client, contents, refused).await?);
+        brought.requests += 1;
         // Stopping here is safe: what was listed is written, and the window is listed again from its beginning.
         let Some(next) = page.next else { return Ok(brought) };
         request = list_content_next(&feed, &next).map_err(Failure::from)?;
@@ -96,7 +99,7 @@ async fn write_down(
     refused: Vec<RefusedEntry>,
 ) -> Result<Brought, LedgerError> {
     let now = context.clock.now();
-    let mut brought = Brought { contents: (contents.len() + refused.len()) as u64, new: 0 };
+    let mut brought = Brought { contents: (contents.len() + refused.len()) as u64, ..Brought::default() };
     if !contents.is_empty() {
         brought.new = context.ledger.contents_listed(client.tenant, contents, now).await?;
     }

@@ -11,8 +11,8 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Listed, Loss, LostContent, Pending, Problem,
-    QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, FailingContent, FeedNotes, Listed, Loss, LostContent,
+    Pending, Problem, QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
 };
 use engine::webhook::Webhook;
 use ledger::sqlite::SqliteLedger;
@@ -131,6 +131,10 @@ delegate! {
     fn quarantine(tenant: TenantId, limit: u32) -> Vec<QuarantineRow>;
     fn losses(tenant: TenantId, limit: u32) -> Vec<LostContent>;
     fn coverage(tenant: TenantId) -> Vec<Coverage>;
+    fn feed_notes(tenant: TenantId) -> Vec<FeedNotes>;
+    fn failing(tenant: TenantId, limit: u32) -> Vec<FailingContent>;
+    fn retry_lost(tenant: TenantId, now: Timestamp) -> u64;
+    fn relisted(tenant: TenantId, content_type: ContentType, requests: u64, found: u64, now: Timestamp) -> ();
     fn fold(tenant: TenantId, before: Timestamp, limit: u32) -> u64;
 }
 

@@ -14,6 +14,8 @@ mod isolation;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
+mod pace;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod rig;

@@ -9,6 +9,7 @@ use server::clock::SystemClock;
 use server::collector::Webhooks;
 use server::console::ConsoleParts;
 use server::site::PublicSite;
+use server::tls::Tls;
 use server::webhook::{GateLimits, WebhookBase, WebhookParts};
 use tokio::net::TcpListener;
 
@@ -24,7 +25,12 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let collector = open(&config, webhooks.clone()).await?;
     let (console, address) = listen("the console", config.console_listen, "console.listen").await?;
     let public = match &config.public {
-        Some(public) => Some((listen("the public site", public.listen, "public.listen").await?, &public.url)),
+        Some(public) => {
+            // Bad files end the start, before anything listens.
+            let tls = public.tls.clone().map(Tls::open).transpose();
+            let tls = tls.map_err(|error| Failure::from_chain(Code::Config, &error))?.map(Arc::new);
+            Some((listen("the public site", public.listen, "public.listen").await?, &public.url, tls))
+        }
         None => None,
     };
     tracing::info!(console = %format!("http://{address}/"), data_dir = %config.data_dir.display(), "collecting");
@@ -38,8 +44,8 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         address,
     );
     let console = tokio::spawn(server::listen::serve(console, router, wait_for(stopped.clone())));
-    let public = public.map(|((listener, address), url)| {
-        tracing::info!(listen = %address, %url, "the public site is open");
+    let public = public.map(|((listener, address), url, tls)| {
+        tracing::info!(listen = %address, %url, tls = tls.is_some(), "the public site is open");
         let mut site = PublicSite::new(url.clone());
         if let (Webhooks::Arm(base), Ok(app)) = (&webhooks, config.app()) {
             tracing::info!(
@@ -57,7 +63,13 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
                 limits: GateLimits::default(),
             }));
         }
-        tokio::spawn(server::listen::serve(listener, site.into_router(), wait_for(stopped.clone())))
+        let (router, stopped) = (site.into_router(), wait_for(stopped.clone()));
+        tokio::spawn(async move {
+            match tls {
+                Some(tls) => server::listen::serve_tls(listener, tls, router, stopped).await,
+                None => server::listen::serve(listener, router, stopped).await,
+            }
+        })
     });
     tokio::spawn(async move {
         stop_signal().await;

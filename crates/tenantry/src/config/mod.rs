@@ -17,6 +17,7 @@ use server::protocol::cloud::Cloud;
 use server::protocol::ids::{ClientId, ContentType, PublisherId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
 use server::site::PublicUrl;
+use server::tls::TlsFiles;
 
 pub(crate) use layers::{Layers, Source};
 pub(crate) use schema::KEY_VARIABLE;
@@ -79,6 +80,8 @@ pub(crate) struct CollectConfig {
 pub(crate) struct PublicConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) url: PublicUrl,
+    /// Our own TLS; without it, whatever stands before the site has it.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 /// An output as described. This version delivers none of them yet; it says so when it starts.

@@ -36,6 +36,8 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("archive.retention", Kind::Text),
     ("public.listen", Kind::Text),
     ("public.url", Kind::Text),
+    ("public.tls_certificate", Kind::Text),
+    ("public.tls_key", Kind::Text),
     ("console.listen", Kind::Text),
     ("secrets.key_file", Kind::Text),
 ];

@@ -11,6 +11,7 @@ use server::engine::tile::Grid;
 use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
 use server::protocol::ids::ContentType;
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
+use server::tls::TlsFiles;
 use toml::Value;
 
 use super::layers::Entry;
@@ -233,12 +234,28 @@ fn collect(reader: &Reader<'_>) -> Result<CollectConfig, ConfigError> {
 fn public(reader: &Reader<'_>) -> Result<Option<PublicConfig>, ConfigError> {
     let listen = reader.address("public.listen", 8365)?;
     match reader.parsed("public.url")? {
-        Some(url) => Ok(Some(PublicConfig { listen, url })),
+        Some(url) => Ok(Some(PublicConfig { listen, url, tls: tls(reader)? })),
         None if reader.layers.entry("public.listen").is_none() => Ok(None),
         None => Err(ConfigError::Missing {
             key: "public.url",
             remedy: "write the address that browsers and Microsoft reach the public site by under [public], such as \
                      https://audit.example.com",
+        }),
+    }
+}
+
+/// Both files or neither.
+fn tls(reader: &Reader<'_>) -> Result<Option<TlsFiles>, ConfigError> {
+    match (reader.path("public.tls_certificate")?, reader.path("public.tls_key")?) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (Some(_), None) => Err(ConfigError::Missing {
+            key: "public.tls_key",
+            remedy: "name the file with the private key of public.tls_certificate",
+        }),
+        (None, Some(_)) => Err(ConfigError::Missing {
+            key: "public.tls_certificate",
+            remedy: "name the file with the certificate that public.tls_key belongs to",
         }),
     }
 }
@@ -299,6 +316,10 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         Some(public) => {
             rows.push(("public.listen".to_owned(), public.listen.to_string()));
             rows.push(("public.url".to_owned(), public.url.to_string()));
+            if let Some(tls) = &public.tls {
+                rows.push(("public.tls_certificate".to_owned(), tls.certificate.display().to_string()));
+                rows.push(("public.tls_key".to_owned(), tls.key.display().to_string()));
+            }
         }
     }
     if let Some(app) = &config.app {
@@ -492,6 +513,14 @@ mod tests {
             ("[public]\nurl = 'http://audit.example.com'", ["public.url", "https://"]),
             ("[public]\nurl = 'https://audit.example.com/base'", ["public.url", "no user, path"]),
             ("[public]\nlisten = '0.0.0.0:443'", ["public.url is not set", "https://audit.example.com"]),
+            (
+                "[public]\nurl = 'https://a.example'\ntls_key = 'k'",
+                ["public.tls_certificate is not set", "public.tls_key"],
+            ),
+            (
+                "[public]\nurl = 'https://a.example'\ntls_certificate = 'c'",
+                ["public.tls_key is not set", "private key"],
+            ),
             ("[console]\nlisten = 'localhost'", ["console.listen", "127.0.0.1:8366"]),
             ("[[output]]\nname='a'\nkind='kafak'", ["output.0.kind", "kafka"]),
         ] {
