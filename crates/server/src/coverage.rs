@@ -6,7 +6,10 @@
 
 use chrono::SecondsFormat;
 use engine::coverage::GAP_CAUSE;
-use engine::model::{Coverage, DamagedSegment, Gap, LostContent, Problem, QuarantineRow};
+use engine::model::{
+    Coverage, DamagedSegment, FailingContent, FeedNotes, Gap, LostContent, Problem, QuarantineRow, Relisting,
+};
+use engine::webhook::Webhook;
 use ledger::{Ledger, LedgerError};
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -63,9 +66,72 @@ pub struct FeedCoverage {
     pub quarantined: u64,
     /// Those pieces; not all of them when there are many.
     pub quarantine: Vec<QuarantinedItem>,
+    /// Contents whose attempts keep failing; not all of them when there are many.
+    pub failures: Vec<FailingItem>,
+    /// It has been silent for longer than it ever is at this hour of the week.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silence: Option<SilenceItem>,
+    /// What listing closed windows again has cost and found.
+    pub relisting: RelistingItem,
+    /// How its webhook stands, if there was ever one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookItem>,
     /// What stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemItem>,
+}
+
+/// A content whose attempts keep failing.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailingItem {
+    /// The feed's name for it.
+    pub content_id: String,
+    /// When it became available, by the feed's word.
+    pub from: Time,
+    /// When it stops being available.
+    pub to: Time,
+    /// Failures so far.
+    pub attempts: u32,
+    /// The last one, in words.
+    pub cause: String,
+    /// When it is tried again.
+    pub next_attempt_at: Time,
+}
+
+/// A silence that is longer than this feed's ever are.
+#[derive(Debug, Clone, Serialize)]
+pub struct SilenceItem {
+    /// Since the last content.
+    pub since: Time,
+    /// The longest silence that would be usual at this hour of the week.
+    pub usual_seconds: i64,
+}
+
+/// What listing closed windows again has cost and found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RelistingItem {
+    /// Listings.
+    pub listings: u64,
+    /// Requests for them.
+    pub requests: u64,
+    /// Contents nobody had named before.
+    pub found: u64,
+}
+
+/// How a webhook stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct WebhookItem {
+    /// A stable word.
+    pub state: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// Since when.
+    pub since: Time,
+    /// How often it was found otherwise than it was set.
+    pub drifts: u64,
+    /// When the last notification came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notified_at: Option<Time>,
 }
 
 /// Contents given up for one cause.
@@ -163,7 +229,14 @@ impl CoverageReport {
             });
             let losses = if lost { ledger.losses(*tenant, details).await? } else { Vec::new() };
             let quarantine = if quarantined { ledger.quarantine(*tenant, details).await? } else { Vec::new() };
-            report.items.extend(rows.into_iter().map(|row| FeedCoverage::new(row, &losses, &quarantine)));
+            let failing = rows.iter().any(|row| row.failing > 0);
+            let failing = if failing { ledger.failing(*tenant, details).await? } else { Vec::new() };
+            let (notes, webhooks) = (ledger.feed_notes(*tenant).await?, ledger.webhooks(*tenant).await?);
+            for row in rows {
+                let mut item = FeedCoverage::new(row, &losses, &quarantine);
+                item.annotate(&failing, &notes, &webhooks);
+                report.items.push(item);
+            }
             let damaged = ledger.damaged_segments(*tenant).await?;
             report.damaged_segments.extend(damaged.into_iter().map(|damaged| DamagedFile::new(*tenant, damaged)));
         }
@@ -195,9 +268,27 @@ impl FeedCoverage {
             duplicates: row.duplicates,
             variants: row.variants,
             quarantined: row.quarantined,
+            failures: Vec::new(),
+            silence: None,
+            relisting: RelistingItem::default(),
+            webhook: None,
             problem: row.problem.as_ref().map(ProblemItem::from),
             content_type: row.content_type,
         }
+    }
+
+    fn annotate(&mut self, failing: &[FailingContent], notes: &[FeedNotes], webhooks: &[Webhook]) {
+        let failing = failing.iter().filter(|failing| failing.content_type == self.content_type);
+        self.failures = failing.map(FailingItem::from).collect();
+        if let Some(notes) = notes.iter().find(|notes| notes.content_type == self.content_type) {
+            self.silence = notes
+                .silence
+                .map(|silence| SilenceItem { since: Time(silence.since), usual_seconds: silence.usual.num_seconds() });
+            let Relisting { listings, requests, found } = notes.relisting;
+            self.relisting = RelistingItem { listings, requests, found };
+        }
+        let webhook = webhooks.iter().find(|webhook| webhook.content_type == self.content_type);
+        self.webhook = webhook.map(WebhookItem::from);
     }
 
     /// Contents given up, whatever the cause.
@@ -216,6 +307,36 @@ impl DamagedFile {
             records: row.rows,
             problem,
             found_at: Time(found_at),
+        }
+    }
+}
+
+impl From<&FailingContent> for FailingItem {
+    fn from(failing: &FailingContent) -> Self {
+        Self {
+            content_id: failing.content_id.clone(),
+            from: Time(failing.created),
+            to: Time(failing.expires),
+            attempts: failing.attempts,
+            cause: failing.failure.clone(),
+            next_attempt_at: Time(failing.next_attempt_at),
+        }
+    }
+}
+
+impl From<&Webhook> for WebhookItem {
+    fn from(webhook: &Webhook) -> Self {
+        let says = webhook.state.says();
+        let message = match &webhook.refusal {
+            Some(refusal) => format!("{says} ({refusal})"),
+            None => says.to_owned(),
+        };
+        Self {
+            state: webhook.state.as_str(),
+            message,
+            since: Time(webhook.since),
+            drifts: webhook.drifts,
+            notified_at: webhook.notified_at.map(Time),
         }
     }
 }

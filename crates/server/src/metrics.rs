@@ -78,6 +78,8 @@ pub struct Metrics {
     fetching: Gauge,
     certificate_expires: Gauge,
     damaged_segments: Gauge,
+    relisting_requests: Counter,
+    relisting_found: Counter,
     webhook_calls: Family<KindLabels, Counter>,
     webhook_entries: Family<KindLabels, Counter>,
     webhook_drifts: Family<KindLabels, Counter>,
@@ -134,6 +136,8 @@ impl Metrics {
             fetching: Gauge::default(),
             certificate_expires: Gauge::default(),
             damaged_segments: Gauge::default(),
+            relisting_requests: Counter::default(),
+            relisting_found: Counter::default(),
             webhook_calls: Family::default(),
             webhook_entries: Family::default(),
             webhook_drifts: Family::default(),
@@ -195,6 +199,16 @@ impl Metrics {
 
     fn register_webhook(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "relisting_requests",
+            "Requests to list closed windows again",
+            self.relisting_requests.clone(),
+        );
+        registry.register(
+            "relisting_found",
+            "Contents that only listing a closed window again has found",
+            self.relisting_found.clone(),
+        );
         registry.register("webhook_calls", "Calls of the webhook, by what became of them", self.webhook_calls.clone());
         registry.register(
             "webhook_entries",
@@ -257,6 +271,12 @@ impl Metrics {
 
     pub(crate) fn certificate_expires(&self, unix_seconds: i64) {
         self.certificate_expires.set(unix_seconds);
+    }
+
+    /// A closed window was listed again.
+    pub(crate) fn relisted(&self, requests: u64, found: u64) {
+        self.relisting_requests.inc_by(requests);
+        self.relisting_found.inc_by(found);
     }
 
     /// A call of the webhook; `kind` is one of a fixed set of words.

@@ -221,6 +221,11 @@ pub(crate) enum TenantCommand {
         /// The tenant's id
         id: TenantId,
     },
+    /// Tries once more what was given up as missing or unreadable and has not expired yet
+    Retry {
+        /// The tenant's id
+        id: TenantId,
+    },
     /// Offboards a tenant; its archive is kept unless --purge is given
     Remove {
         /// The tenant's id

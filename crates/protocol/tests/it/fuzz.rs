@@ -135,9 +135,9 @@ fn fuzz(folder: &str, check: impl Fn(&[u8])) {
     for round in 0..rounds {
         let mut dice = Dice(seed ^ round.wrapping_mul(0xd134_2543_de82_ef95));
         let input = mutate(&mut dice, &corpus);
-        if let Err(finding) = catch_unwind(AssertUnwindSafe(|| check(&input))) {
-            println!("{folder}, seed {seed}, round {round}: {}", input.escape_ascii());
-            std::panic::resume_unwind(finding);
+        // What failed is printed already; this says how to repeat it.
+        if catch_unwind(AssertUnwindSafe(|| check(&input))).is_err() {
+            panic!("{folder}, seed {seed}, round {round}: {}", input.escape_ascii());
         }
     }
 }

@@ -64,7 +64,17 @@ fn check(rows: &[FeedCoverage], tenants: usize, requirement: Requirement, now: T
 
 /// The whole report for a person: the table, then what is missing, by name.
 pub(crate) fn to_text(report: &CoverageReport) -> String {
-    let sections = [feeds(report), gaps(report), losses(report), quarantine(report), damaged(report)];
+    let sections = [
+        feeds(report),
+        gaps(report),
+        failures(report),
+        losses(report),
+        quarantine(report),
+        silences(report),
+        webhooks(report),
+        relisting(report),
+        damaged(report),
+    ];
     sections.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
 }
 
@@ -109,6 +119,67 @@ fn gaps(report: &CoverageReport) -> Option<String> {
         row.gaps.iter().map(move |gap| [&of[..], &[moment(gap.from), moment(gap.to), gap.cause.to_owned()]].concat())
     });
     section("gaps", &["tenant", "content type", "from", "to", "cause"], &[], rows.collect(), 0)
+}
+
+fn failures(report: &CoverageReport) -> Option<String> {
+    let rows: Vec<_> = report
+        .items
+        .iter()
+        .flat_map(|row| {
+            let of = [row.tenant_id.to_string(), row.content_type.to_string()];
+            row.failures.iter().map(move |failing| {
+                let rest = [
+                    failing.content_id.clone(),
+                    failing.attempts.to_string(),
+                    moment(failing.next_attempt_at),
+                    moment(failing.to),
+                    failing.cause.clone(),
+                ];
+                [&of[..], &rest].concat()
+            })
+        })
+        .collect();
+    let all: u64 = report.items.iter().map(|row| row.failing).sum();
+    let header = ["tenant", "content type", "content", "failures", "next try", "expires", "why"];
+    section("failing", &header, &["failures"], rows, all)
+}
+
+fn silences(report: &CoverageReport) -> Option<String> {
+    let rows = report.items.iter().filter_map(|row| {
+        let silence = row.silence.as_ref()?;
+        let usual = std::time::Duration::from_secs(u64::try_from(silence.usual_seconds / 60 * 60).unwrap_or(0));
+        let of = [row.tenant_id.to_string(), row.content_type.to_string()];
+        Some([&of[..], &[moment(silence.since), format_duration(usual)]].concat())
+    });
+    let header = ["tenant", "content type", "since", "longest usual at this hour"];
+    section("silent for longer than ever", &header, &[], rows.collect(), 0)
+}
+
+fn webhooks(report: &CoverageReport) -> Option<String> {
+    let rows = report.items.iter().filter_map(|row| {
+        let webhook = row.webhook.as_ref()?;
+        let of = [row.tenant_id.to_string(), row.content_type.to_string()];
+        let rest = [
+            webhook.state.to_owned(),
+            moment(webhook.since),
+            webhook.notified_at.map_or("-".to_owned(), moment),
+            present::count(webhook.drifts),
+            webhook.message.clone(),
+        ];
+        Some([&of[..], &rest].concat())
+    });
+    let header = ["tenant", "content type", "webhook", "since", "last notified", "drifts", ""];
+    section("webhooks", &header, &["drifts"], rows.collect(), 0)
+}
+
+fn relisting(report: &CoverageReport) -> Option<String> {
+    let rows = report.items.iter().filter(|row| row.relisting.listings > 0).map(|row| {
+        let of = [row.tenant_id.to_string(), row.content_type.to_string()];
+        let counts = [row.relisting.listings, row.relisting.requests, row.relisting.found].map(present::count);
+        [&of[..], &counts].concat()
+    });
+    let header = ["tenant", "content type", "listings", "requests", "found late"];
+    section("closed windows listed again", &header, &header[2..], rows.collect(), 0)
 }
 
 fn losses(report: &CoverageReport) -> Option<String> {

@@ -1,4 +1,4 @@
-//! `tenant add|list|show|pause|resume|remove`: which tenants are collected.
+//! `tenant add|list|show|pause|resume|retry|remove`: which tenants are collected.
 //!
 //! Never needs Microsoft: it writes the ledger, and a running collector notices within seconds. `tenant add` asks, if it
 //! can, which cloud the tenant lives in.
@@ -27,6 +27,7 @@ pub(crate) async fn run(global: &Global, command: TenantCommand) -> Result<(), F
         TenantCommand::Show { id } => show(global, &config, id).await,
         TenantCommand::Pause { id } => set_state(global, &config, id, TenantState::Paused).await,
         TenantCommand::Resume { id } => set_state(global, &config, id, TenantState::Active).await,
+        TenantCommand::Retry { id } => retry(global, &config, id).await,
         TenantCommand::Remove { id, purge: false, .. } => set_state(global, &config, id, TenantState::Removed).await,
         TenantCommand::Remove { id, purge: true, yes } => purge(global, &config, id, yes).await,
     }
@@ -145,6 +146,18 @@ async fn show(global: &Global, config: &Config, id: TenantId) -> Result<(), Fail
         text.push_str(&format!("subscription {}: {state}\n", subscription.content_type));
     }
     present::print(&format!("{text}{}", super::coverage::to_text(&coverage)))
+}
+
+async fn retry(global: &Global, config: &Config, id: TenantId) -> Result<(), Failure> {
+    let ledger = store::open_ledger(config)?;
+    let waiting = ledger.retry_lost(id, store::now()).await.map_err(store::ledger_failure)?;
+    if global.json {
+        return present::print_json(&json!({ "tenant_id": id, "contents": waiting }));
+    }
+    present::print(&match waiting {
+        0 => format!("nothing of tenant {id} was given up that can still be had"),
+        _ => format!("{waiting} contents of tenant {id} are tried again with the next poll"),
+    })
 }
 
 async fn set_state(global: &Global, config: &Config, id: TenantId, state: TenantState) -> Result<(), Failure> {

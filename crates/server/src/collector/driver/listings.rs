@@ -36,6 +36,11 @@ impl Driver<'_> {
                 let jitter = judge::jitter(tenant);
                 let tile = self.schedule.after_listing(&task.tile, &task.window, brought.new, begun_at, jitter);
                 self.context.ledger.tile_listed(tenant, content_type.clone(), tile).await?;
+                if task.reason == Reason::Again {
+                    let (requests, found) = (brought.requests, brought.new);
+                    self.context.metrics.relisted(requests, found);
+                    self.context.ledger.relisted(tenant, content_type.clone(), requests, found, begun_at).await?;
+                }
                 self.work.ask_pending |= brought.new > 0;
                 self.context.board.update(tenant, |line| line.counts.listings += 1);
                 self.memory.type_answered(&content_type);
