@@ -23,7 +23,7 @@ use crate::verify::check_digest;
 use crate::{Archive, ArchiveError, arrow_schema};
 
 /// Bytes of `raw` sorted in memory at a time.
-const RUN_RAW_BYTES: usize = 24 << 20;
+const RUN_RAW_BYTES: usize = 12 << 20;
 /// Sorted runs read side by side, each with its pages in memory: 2 to 3 MiB.
 const RUNS_OPEN: usize = 16;
 

@@ -31,12 +31,17 @@ pub struct MergePlan {
     pub inputs: Vec<Segment>,
 }
 
+/// A segment of a settled date that has reached this size is merged as if more were to come. Smaller: a date of a tenant of
+/// middling size ends in dozens of files. Larger: whoever catches up on a week rewrites most of what he has just written,
+/// for a handful of files fewer.
+const SETTLED_BYTES: u64 = 1 << 20;
+
 /// The sizes at which a segment passes into the next class, a factor of 24 apart.
 const CLASSES: [u64; 2] = [128 << 10, 3 << 20];
 
 /// Which of a tenant's visible segments to merge. With `settled`, dates before it are taken to get hardly any more
-/// records, and what is left in small pieces there is merged whatever the sizes, once the pieces together are worth
-/// rewriting the largest of them.
+/// records, and what is left in pieces below [`SETTLED_BYTES`] there is merged however few they are, once the pieces
+/// together are worth rewriting the largest of them.
 pub fn plan_merge<'a>(
     segments: impl IntoIterator<Item = &'a Segment>,
     policy: MergePolicy,
@@ -50,10 +55,10 @@ pub fn plan_merge<'a>(
     }
     let mut plans = Vec::new();
     for ((_, date), small) in dates {
-        if settled.is_some_and(|settled| date < settled) {
-            plans.extend(gather(worth_settling(small), policy, 2));
-            continue;
-        }
+        let is_settled = settled.is_some_and(|settled| date < settled);
+        let (pieces, small): (Vec<_>, Vec<_>) =
+            small.into_iter().partition(|segment| is_settled && segment.bytes < SETTLED_BYTES);
+        plans.extend(gather(worth_settling(pieces), policy, 2));
         for class in 0..=CLASSES.len() {
             let alike = small.iter().copied().filter(|segment| class_of(segment) == class).collect();
             plans.extend(gather(alike, policy, policy.segments_min));
@@ -156,11 +161,21 @@ mod tests {
     #[test]
     fn a_settled_date_is_merged_to_the_end_but_not_for_a_trickle() {
         let after = "2026-03-05".parse().ok();
-        let pieces = [segment(DAY, 1, 1 << 20), segment(DAY, 2, 10 << 20), segment(DAY, 3, 500_000)];
+        let pieces = [segment(DAY, 1, 100_000), segment(DAY, 2, SETTLED_BYTES - 1), segment(DAY, 3, 500_000)];
         assert_eq!(commits(&plan_merge(&pieces, MergePolicy::DEFAULT, after)), [[1, 2, 3]]);
         assert!(plan_merge(&pieces, MergePolicy::DEFAULT, DAY.parse().ok()).is_empty());
-        let trickle = [segment(DAY, 1, 50 << 20), segment(DAY, 2, 1 << 20)];
+        let trickle = [segment(DAY, 1, 900_000), segment(DAY, 2, 100_000)];
         assert!(plan_merge(&trickle, MergePolicy::DEFAULT, after).is_empty());
         assert!(plan_merge(&pieces[..1], MergePolicy::DEFAULT, after).is_empty());
+    }
+
+    #[test]
+    fn what_has_reached_a_size_on_a_settled_date_waits_for_as_many_as_anywhere() {
+        let after = "2026-03-05".parse().ok();
+        let segments: Vec<_> = (1..=24).map(|commit| segment(DAY, commit, SETTLED_BYTES)).collect();
+        assert!(plan_merge(&segments[1..], MergePolicy::DEFAULT, after).is_empty());
+        assert_eq!(commits(&plan_merge(&segments, MergePolicy::DEFAULT, after)), [(1..=24).collect::<Vec<_>>()]);
+        let mixed = [segments[0].clone(), segment(DAY, 25, 800_000), segment(DAY, 26, 800_000)];
+        assert_eq!(commits(&plan_merge(&mixed, MergePolicy::DEFAULT, after)), [[25, 26]]);
     }
 }

@@ -122,7 +122,7 @@ impl Default for Limits {
             fetches_per_tenant: 8,
             bytes_in_flight: 24 << 20,
             token_requests: 8,
-            commit_bytes: 64 << 20,
+            commit_bytes: 128 << 20,
             commit_contents: 2000,
             listings_per_tenant: 4,
             record_bytes: 16 << 20,

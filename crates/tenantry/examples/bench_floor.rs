@@ -22,9 +22,6 @@ use server::settings::Limits;
 use server::transport::{HttpTransport, Timeouts, Transport as _};
 use tokio::task::JoinSet;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Bytes compressed together: what the archive puts into one page.
 const PAGE_BYTES: usize = 1 << 20;
 const ZSTD_LEVEL: i32 = 3;

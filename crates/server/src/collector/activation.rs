@@ -354,7 +354,7 @@ impl Worker {
             archive: &context.archive,
             clock: &*context.clock,
             metrics: &context.metrics,
-            slots: &context.commit_slots,
+            slot: &context.merge_slot,
             tenant: self.tenant,
             files: &self.files,
         }

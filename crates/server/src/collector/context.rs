@@ -39,6 +39,8 @@ pub(super) struct Context {
     pub(super) requests: Shared,
     /// Commits being written.
     pub(super) commit_slots: Semaphore,
+    /// Merges being written: one, for each takes as much memory as several commits, and none is in a hurry.
+    pub(super) merge_slot: Semaphore,
     /// Blobs being fetched.
     pub(super) fetch_slots: Semaphore,
     /// Bytes that have left the network and are not yet written.
@@ -73,6 +75,7 @@ impl Context {
                 metrics: Arc::clone(&parts.metrics),
             },
             commit_slots: Semaphore::new(limits.commits.max(1)),
+            merge_slot: Semaphore::new(1),
             fetch_slots: Semaphore::new(limits.fetches.max(1)),
             memory: Arc::new(Semaphore::new(memory_total)),
             memory_total,

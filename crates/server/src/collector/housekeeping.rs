@@ -50,8 +50,8 @@ pub(super) struct House<'a> {
     pub(super) archive: &'a Archive,
     pub(super) clock: &'a dyn Clock,
     pub(super) metrics: &'a Metrics,
-    /// Commits and merges being written.
-    pub(super) slots: &'a Semaphore,
+    /// Whoever merges holds this, whichever tenant it is.
+    pub(super) slot: &'a Semaphore,
     pub(super) tenant: TenantId,
     /// Whoever works on the tenant's files holds this.
     pub(super) files: &'a Arc<tokio::sync::Mutex<()>>,
@@ -100,11 +100,12 @@ impl House<'_> {
 
     async fn merge_one(&self, inputs: Vec<Segment>, stop: &watch::Receiver<bool>) -> Result<Compacted, CommitFailure> {
         let tenant = self.tenant;
+        // Before the tenant's files, which must not wait for other tenants' merges.
+        let slot = self.slot.acquire().await.expect("the semaphore is never closed");
         let turn = Arc::clone(self.files).lock_owned().await;
         let Some(row) = self.ledger.tenant(tenant).await? else { return Ok(Compacted::default()) };
         let number = CommitNumber(row.last_commit.0 + 1);
         let removed: Vec<SegmentRow> = inputs.iter().map(row_of).collect();
-        let slot = self.slots.acquire().await.expect("the semaphore is never closed");
         let (archive, stop, again) = (self.archive.clone(), stop.clone(), inputs.clone());
         // The turn goes with the work: were we dropped here, nobody else may touch the files until it has ended.
         let (merged, turn) = blocking(move || {

@@ -158,10 +158,10 @@ pub async fn compact(
     clock: &dyn Clock,
     tenant: TenantId,
 ) -> Result<Compacted, CompactError> {
-    let (slots, metrics) = (Semaphore::new(1), Metrics::new());
+    let (slot, metrics) = (Semaphore::new(1), Metrics::new());
     let (_never, stop) = watch::channel(false);
     let files = std::sync::Arc::default();
-    let house = House { ledger, archive, clock, metrics: &metrics, slots: &slots, tenant, files: &files };
+    let house = House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files };
     let known = ledger.tenant(tenant).await.map_err(|error| CompactError(error.into()))?;
     let Some(known) = known else {
         return Err(CompactError(LedgerError::UnknownTenant { tenant }.into()));
