@@ -12,9 +12,14 @@ pub(crate) const BODY_DIGEST_BYTES: usize = 16;
 /// 128 bits of a body: no two bodies that are compared share them by chance.
 ///
 /// * Of a record without `Id` it is BLAKE3, for it is all that identifies the record.
-/// * Of a record with an `Id` it is XXH3 seeded by second and `Id`, at a tenth of the cost. It only has to tell apart the
-///   bodies of the *same* second and `Id`: whoever would pass one record off as another has no say in its `Id`, which the
-///   service draws after the content is fixed, so he can neither make two records share one nor know the seed.
+/// * Of a record with an `Id` it is XXH3 seeded by second and `Id`. It only has to tell apart the bodies of the *same*
+///   second and `Id`: whoever would pass one record off as another has no say in its `Id`, which the service draws after the
+///   content is fixed, so he can neither make two records share one nor know the seed beforehand.
+///
+/// XXH3 withstands chance and not intent. What is left open: some workloads issue an updated record under the same `Id`
+/// (audit-schema.md §10). Who shapes both versions, has learnt the `Id` from the first, and solves XXH3 within the text of
+/// the second, can have the second taken for a repeat; never another record, and never the first. BLAKE3 would close that.
+/// Measured on records of 1.5 kB: 1.66 µs a record against 0.04, a tenth of all the CPU time that collecting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BodyDigest(pub(crate) [u8; BODY_DIGEST_BYTES]);
 

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod exit;
 mod logging;
+mod memory;
 mod present;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    memory::settle();
     let cli = Cli::parse();
     logging::start(&cli.global);
     // Two rustls providers are compiled in (the store client brings another); without this rustls would refuse to choose.
