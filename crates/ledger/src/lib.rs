@@ -86,6 +86,14 @@ pub trait Ledger: Send + Sync {
     /// Who connected this tenant, the latest first; the last hundred are kept.
     fn consents(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<ConsentEntry>>;
 
+    /// What is kept sealed under a name; `None` when nothing is. The ledger knows no key and opens nothing.
+    fn sealed(&self, name: String) -> LedgerFuture<'_, Option<Vec<u8>>>;
+    /// Sealed values by name, those after `after` (all when `None`), at most `limit`.
+    fn all_sealed(&self, after: Option<String>, limit: u32) -> LedgerFuture<'_, Vec<(String, Vec<u8>)>>;
+    /// Puts `now` under a name (`None`: forgets it) if what is there is `was` (`None`: nothing); `false` when it is not.
+    /// Refused when the name is empty or longer than 200 characters, or the value is empty or larger than 64 KiB.
+    fn put_sealed(&self, name: String, was: Option<Vec<u8>>, now: Option<Vec<u8>>) -> LedgerFuture<'_, bool>;
+
     /// The tenant's subscriptions as last seen.
     fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>>;
     /// Writes what a listing of subscriptions said: known types it does not name become `enabled: Some(false)`.

@@ -155,12 +155,12 @@ impl Registration<'_> {
         })
     }
 
-    /// Where a person does it by hand.
+    /// Where a person does it by hand (entra.md §1).
     pub fn portal(&self) -> &'static str {
         match self.cloud.name() {
-            CloudName::Commercial | CloudName::Gcc | CloudName::Custom => "https://entra.microsoft.com",
-            CloudName::GccHigh | CloudName::Dod => "https://entra.microsoft.us",
-            CloudName::China => "https://entra.microsoftonline.cn",
+            CloudName::Commercial | CloudName::Gcc | CloudName::Custom => "https://portal.azure.com",
+            CloudName::GccHigh | CloudName::Dod => "https://portal.azure.us",
+            CloudName::China => "https://portal.azure.cn",
         }
     }
 
@@ -207,7 +207,7 @@ impl Registration<'_> {
     /// What a person enters by hand, step by step, with the commands that do the same at the end. Plain text.
     pub fn instructions(&self) -> String {
         let mut text = format!(
-            "1. Register the application\n   {} > App registrations > New registration\n   Name                     {}\n   \
+            "1. Register the application\n   {} > Microsoft Entra ID > App registrations > New registration\n   Name                     {}\n   \
              Supported account types  Accounts in any organizational directory (multitenant)\n",
             self.portal(),
             self.display_name

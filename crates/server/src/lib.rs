@@ -11,6 +11,7 @@ pub mod listen;
 pub mod metrics;
 pub mod private_file;
 pub mod residence;
+pub mod safe;
 pub mod settings;
 pub mod site;
 pub mod tls;

@@ -194,6 +194,49 @@ impl Vault {
         Ok(Some(ring.seal(purpose, plain.expose())))
     }
 
+    /// The key that sealed a value; `None` when the value is not in the sealed form.
+    pub fn key_of(sealed: &[u8]) -> Option<KeyId> {
+        Envelope::parse(sealed).map(|envelope| envelope.key)
+    }
+
+    /// Puts a fresh key in front of the key file, synced to disk before this returns. A file with several keys is a
+    /// rotation that was begun before: it is gone on with (`true`), and no key is made. Keys of a variable are left as they
+    /// are: whoever sets it puts the fresh one in front.
+    ///
+    /// # Errors
+    /// When the key file cannot be read or written.
+    pub fn begin_rotation(&self) -> Result<bool, VaultError> {
+        let Some(path) = self.key_file() else { return Ok(self.key_ids().len() > 1) };
+        let text = read_key_file(path)?;
+        let known = keys::split(&text);
+        if known.len() > 1 {
+            return Ok(true);
+        }
+        let fresh = keys::generate();
+        let mut all = vec![fresh.as_str()];
+        all.extend(known);
+        private_file::replace(path, keys::file_text(&all).as_bytes())?;
+        Ok(false)
+    }
+
+    /// Drops every key of the key file but the first; says how many. What they sealed cannot be opened after that.
+    ///
+    /// # Errors
+    /// When the key file cannot be read or written.
+    pub fn drop_older_keys(&self) -> Result<usize, VaultError> {
+        let Some(path) = self.key_file() else { return Ok(0) };
+        let text = read_key_file(path)?;
+        let known = keys::split(&text);
+        let Some((first, older)) = known.split_first().filter(|(_, older)| !older.is_empty()) else { return Ok(0) };
+        private_file::replace(path, keys::file_text(&[first]).as_bytes())?;
+        Ok(older.len())
+    }
+
+    /// The id of the key that seals.
+    pub fn first_key(&self) -> KeyId {
+        self.current().first().id()
+    }
+
     /// The ids of the keys, the one that seals first.
     pub fn key_ids(&self) -> Vec<KeyId> {
         self.current().keys.iter().map(Key::id).collect()
@@ -274,10 +317,8 @@ impl Ring {
                 if stamp.is_none() && !path.exists() {
                     return Err(VaultError::Missing { path: path.clone() });
                 }
-                let bytes = private_file::read(path, FILE_BYTES_MAX)?;
-                let place = path.display().to_string();
-                let text = str::from_utf8(&bytes).map_err(|_| VaultError::NoKeys { place: place.clone(), found: 0 })?;
-                Ok(Self { keys: Key::read_all(text, &place)?, stamp })
+                let text = read_key_file(path)?;
+                Ok(Self { keys: Key::read_all(&text, &path.display().to_string())?, stamp })
             }
         }
     }
@@ -312,6 +353,13 @@ impl Stamp {
         let inode = 0;
         Some(Self { length: metadata.len(), modified: metadata.modified().ok(), inode })
     }
+}
+
+fn read_key_file(path: &Path) -> Result<Zeroizing<String>, VaultError> {
+    let bytes = private_file::read(path, FILE_BYTES_MAX)?;
+    let text =
+        str::from_utf8(&bytes).map_err(|_| VaultError::NoKeys { place: path.display().to_string(), found: 0 })?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// A sealed value in its parts.

@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// The key that seals what is secret in the ledger
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
 }
 
 #[derive(Debug, Args)]
@@ -403,6 +406,21 @@ pub(crate) enum CertificateCommand {
         /// A file whose first line is the key's password [default: the variable TENANTRY_CERTIFICATE_PASSWORD]
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Which keys there are, and how much each has sealed
+    Status,
+    /// Renews the key: a fresh one is put in front, everything is sealed anew with it, the old one is dropped. Can be
+    /// stopped at any moment and goes on where it was; a collector may be running
+    Rotate,
+    /// Forgets what is sealed with a key that is lost: consents that are under way have to be begun again
+    Reset {
+        /// Do it; without this flag it only says what it would forget
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -52,6 +52,7 @@ async fn run(cli: Cli) -> Result<(), exit::Failure> {
         Command::Emulate(args) => commands::emulate::run(global, args).await,
         Command::Certificate(command) => commands::certificate::run(global, &command),
         Command::Config(command) => commands::config::run(global, &command),
+        Command::Secrets(command) => commands::secrets::run(global, &command).await,
     }
 }
 

@@ -25,6 +25,7 @@ pub mod coverage;
 pub mod handles;
 pub mod history;
 pub mod notes;
+pub mod sealed;
 pub mod tenants;
 pub mod tiles;
 pub mod webhooks;
@@ -65,6 +66,9 @@ macro_rules! for_each_conformance_case {
             consents::a_tenant_that_was_removed_or_is_there_consents_again,
             consents::a_visit_is_its_browsers_and_ends,
             consents::a_purged_tenant_leaves_no_consent,
+            sealed::a_sealed_value_is_kept_changed_and_forgotten_by_who_knows_it,
+            sealed::sealed_values_are_listed_by_name_in_bounded_pieces,
+            sealed::a_sealed_value_of_the_greatest_size_is_kept_and_a_larger_one_refused,
             contents::a_content_is_listed_once,
             contents::the_same_id_in_another_tenant_or_type_is_another_content,
             contents::a_content_of_the_greatest_size_is_kept,

@@ -36,6 +36,7 @@ mod fault;
 mod notes;
 mod rows;
 mod schema;
+mod sealed;
 mod tenants;
 mod webhooks;
 mod worker;
@@ -238,6 +239,18 @@ impl Ledger for SqliteLedger {
 
     fn consents(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<ConsentEntry>> {
         self.read(move |connection| consents::entries(connection, tenant))
+    }
+
+    fn sealed(&self, name: String) -> LedgerFuture<'_, Option<Vec<u8>>> {
+        self.read(move |connection| sealed::one(connection, &name))
+    }
+
+    fn all_sealed(&self, after: Option<String>, limit: u32) -> LedgerFuture<'_, Vec<(String, Vec<u8>)>> {
+        self.read(move |connection| sealed::all(connection, after.as_deref(), limit))
+    }
+
+    fn put_sealed(&self, name: String, was: Option<Vec<u8>>, now: Option<Vec<u8>>) -> LedgerFuture<'_, bool> {
+        self.write(move |connection| sealed::put(connection, &name, was.as_deref(), now.as_deref()))
     }
 
     fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>> {

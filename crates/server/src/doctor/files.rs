@@ -3,13 +3,15 @@
 //! Never creates a file or folder, and takes no lock: a collector may be running, or not have run yet.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::checkup::{Verdict, judge_space};
 use engine::model::{Tenant, TenantState};
-use ledger::Ledger;
 use ledger::sqlite::{OpenOptions, SqliteLedger};
+use ledger::{Ledger, LedgerError};
 
 use super::report::{Cause, Step};
+use crate::safe::Safe;
 use crate::vault::{KeySource, Vault, VaultError};
 
 /// Segments whose files are looked for; `archive verify` looks at all of them, and into them.
@@ -106,6 +108,13 @@ pub(super) async fn ledger(path: &Path) -> (Step, Option<(SqliteLedger, Vec<Tena
     };
     match (opened, tenants) {
         (Ok(ledger), Ok(tenants)) => (judge_ledger(name, &tenants), Some((ledger, tenants))),
+        (Err(error @ LedgerError::OlderVersion { .. }), _) => {
+            let step = Step::warning("ledger", name, crate::chain(&error)).explained(
+                "an older version of this program wrote it; the collector brings it up to date when it next starts",
+                "start the collector, and look again",
+            );
+            (step, None)
+        }
         (_, Err(error)) | (Err(error), _) => {
             let step = Step::failed("ledger", name, Cause::Storage, crate::chain(&error)).explained(
                 "what was collected and what is still to be had is not known",
@@ -133,6 +142,34 @@ fn judge_ledger(name: String, tenants: &[Tenant]) -> Step {
                 format!("tenant {id}: {}", problem.message),
                 format!("look at one of them: `tenantry doctor --tenant {id}`; `tenantry tenant list` names all"),
             ),
+    }
+}
+
+/// Whether the key is the one that the ledger is sealed with.
+pub(super) async fn sealed(source: KeySource, known: Option<&(SqliteLedger, Vec<Tenant>)>) -> Step {
+    let Some((ledger, _)) = known else { return Step::skipped("sealed", "", "there is no ledger to look into") };
+    let vault = match Vault::load_existing(source) {
+        Ok(vault) => vault,
+        // None is there yet, or none is there any more: what the ledger holds tells which.
+        Err(VaultError::Missing { .. }) => Vault::ephemeral(),
+        // That it cannot be loaded has been said.
+        Err(_) => return Step::skipped("sealed", "", "there is no key to try"),
+    };
+    match Safe::new(Arc::new(vault), Arc::new(ledger.clone())).entries().await {
+        Err(error) => Step::failed("sealed", "", Cause::Storage, crate::chain(&error))
+            .explained("what is sealed cannot be read", "do what the message says"),
+        Ok(entries) => {
+            let lost: Vec<&str> =
+                entries.iter().filter(|entry| !entry.opens).map(|entry| entry.name.as_str()).collect();
+            if lost.is_empty() {
+                return Step::ok("sealed", "", format!("{} value(s), and the key opens them", entries.len()));
+            }
+            Step::failed("sealed", "", Cause::Configuration, format!("no key at hand opens: {}", lost.join(", ")))
+                .explained(
+                    "the key was replaced or lost; what it sealed is lost with it, collection is not affected",
+                    "bring the key back from its copy, behind the present one; or `tenantry secrets reset`",
+                )
+        }
     }
 }
 

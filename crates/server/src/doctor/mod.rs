@@ -116,6 +116,7 @@ pub async fn examine(subject: &Subject<'_>, before: Vec<Step>, tell: &mut (dyn F
     book.extend(files::disk(&[("ledger", subject.ledger), ("archive", subject.archive)]));
     let (step, known) = files::ledger(subject.ledger).await;
     book.push(step);
+    book.push(files::sealed(subject.keys.clone(), known.as_ref()).await);
     book.push(files::archive(subject.archive, known.as_ref()).await);
     let (step, is_running) = site::collector(subject.data_dir, subject.console).await;
     book.push(step);

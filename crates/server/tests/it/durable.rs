@@ -98,6 +98,9 @@ delegate! {
     fn consent_visit(browser: Digest, tenant: TenantId, now: Timestamp) -> Option<Visit>;
     fn accept_consent(browser: Digest, tenant: TenantId, collect_from: Timestamp, now: Timestamp) -> Acceptance;
     fn consents(tenant: TenantId) -> Vec<ConsentEntry>;
+    fn sealed(name: String) -> Option<Vec<u8>>;
+    fn all_sealed(after: Option<String>, limit: u32) -> Vec<(String, Vec<u8>)>;
+    fn put_sealed(name: String, was: Option<Vec<u8>>, now: Option<Vec<u8>>) -> bool;
     fn subscriptions(tenant: TenantId) -> Vec<Subscription>;
     fn subscriptions_listed(tenant: TenantId, listed: Vec<(ContentType, Option<bool>)>, now: Timestamp) -> ();
     fn start_requested(tenant: TenantId, content_type: ContentType, now: Timestamp) -> ();

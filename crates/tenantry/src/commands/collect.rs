@@ -54,7 +54,12 @@ pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenColl
         tracing::warn!("{note}");
     }
     let lock = store::lock(config)?;
-    Ok(OpenCollector { lock: Some(lock), ..assemble(config, settings, webhooks)? })
+    let open = OpenCollector { lock: Some(lock), ..assemble(config, settings, webhooks)? };
+    // A key that does not fit is no reason to stop collecting: it is said here, by `doctor`, and wherever a secret is missed.
+    if let Err(error) = store::safe(config, open.ledger.clone())?.check().await {
+        tracing::error!(error = %server::chain(&error), "the key of [secrets] does not open what this ledger keeps sealed");
+    }
+    Ok(open)
 }
 
 /// The same for a command that asks Microsoft something while a collector may be running; it collects nothing.

@@ -13,6 +13,7 @@ pub(crate) mod emulate;
 pub(crate) mod init;
 #[cfg(feature = "query")]
 pub(crate) mod query;
+pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod store;
 pub(crate) mod subscription;

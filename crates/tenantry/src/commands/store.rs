@@ -13,8 +13,9 @@ use server::ledger::{Ledger, LedgerError};
 use server::protocol::ids::TenantId;
 use server::protocol::secret::ClientSecret;
 use server::protocol::time::Timestamp;
+use server::safe::{Safe, SafeError};
 use server::settings::{AppSettings, AssertionAlgorithm, CollectSettings, Credential, Limits, Settings};
-use server::vault::{KeySource, Zeroizing};
+use server::vault::{KeySource, Vault, Zeroizing};
 
 use crate::config::{Config, CredentialSource, KEY_VARIABLE};
 use crate::exit::{Code, Failure};
@@ -107,6 +108,22 @@ pub(crate) fn key_source(config: &Config) -> KeySource {
         }
         _ => KeySource::File(config.key_file.clone()),
     }
+}
+
+/// What the ledger keeps sealed, with the keys to it; a key file is made when it is not there.
+pub(crate) fn safe(config: &Config, ledger: Arc<dyn Ledger>) -> Result<Safe, Failure> {
+    let vault = Vault::load(key_source(config)).map_err(|error| Failure::from_chain(Code::Config, &error))?;
+    Ok(Safe::new(Arc::new(vault), ledger))
+}
+
+/// A safe's error with its exit code.
+pub(crate) fn safe_failure(error: SafeError) -> Failure {
+    let code = match &error {
+        SafeError::Ledger(_) | SafeError::Contested { .. } | SafeError::Lock { .. } => Code::Storage,
+        SafeError::Busy { .. } => Code::Busy,
+        SafeError::Vault { .. } | SafeError::Keys(_) => Code::Config,
+    };
+    Failure::from_chain(code, &error)
 }
 
 /// The ledger for writing; made when it is not there.

@@ -51,6 +51,7 @@ fn a_collector_that_works_passes_every_step() {
         "data_dir",
         "disk",
         "ledger",
+        "sealed",
         "archive",
         "collector",
         "proxy",
@@ -132,19 +133,20 @@ fn a_permission_that_was_not_granted_is_found_in_the_token() {
 }
 
 #[test]
-fn a_tenant_without_auditing_is_told_apart_from_one_without_subscriptions() {
+fn what_the_collector_ran_into_is_told_too() {
     let microsoft = small(3_205);
     let home = Home::new(&microsoft);
     // Nothing has been started yet.
     let report = examine(&home, 0);
     assert_status(&report, "subscriptions", "warning");
     assert_status(&report, "listing", "skipped");
-    home.succeed(&["collect", "--once"]);
+    assert_status(&report, "ledger", "ok");
+    // That auditing is off is answered to a start only, and a check-up starts nothing.
     microsoft.emulator.world().set_auditing(microsoft.tenants()[0], false);
-    let report = examine(&home, 4);
-    let failed = report["steps"].as_array().unwrap().iter().find(|step| step["status"] == "failed").unwrap();
-    assert!(["subscriptions", "listing"].contains(&failed["step"].as_str().unwrap()), "{report:#}");
-    assert!(failed["mend"].as_str().unwrap().contains("auditing"), "{report:#}");
+    home.fail(&["collect", "--once"], 4);
+    let report = examine(&home, 0);
+    assert_status(&report, "ledger", "warning");
+    assert!(steps(&report, "ledger")[0]["means"].as_str().unwrap().contains("auditing"), "{report:#}");
 }
 
 #[test]
@@ -178,12 +180,14 @@ fn files_that_are_missing_damaged_or_open_to_others_are_named() {
     home.succeed(&["collect", "--once"]);
 
     let key = home.data().join("secret.key");
-    std::fs::write(&key, "x").unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let report = examine(&home, 3);
     assert_status(&report, "secrets", "failed");
     assert!(report.to_string().contains("chmod 600"), "{report:#}");
-    std::fs::remove_file(&key).unwrap();
+    std::fs::rename(&key, key.with_extension("away")).unwrap();
+    assert_status(&examine(&home, 3), "sealed", "failed");
+    std::fs::rename(key.with_extension("away"), &key).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
 
     let segment = home.segments(&microsoft, microsoft.tenants()[0]).remove(0);
     let path = home.data().join("archive").join(segment.path());

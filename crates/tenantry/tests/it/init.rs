@@ -105,7 +105,7 @@ fn before_there_is_a_client_id_the_sheet_can_be_had_alone() {
     let arguments = ["init", "--prepare", "--yes", "--bits", "2048", "--cloud", "gcc_high", "--public-url"];
     let sheet = home.succeed(&[&arguments[..], &["https://audit.example.com"]].concat());
     for words in [
-        "https://entra.microsoft.us",
+        "https://portal.azure.us",
         "https://audit.example.com/consent/callback",
         "594c1fb6-4f81-4475-ae41-0c394909246c",
         "c5393580-f805-4401-95e8-94b7a6ef2fc2",

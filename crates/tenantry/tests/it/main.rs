@@ -12,5 +12,6 @@ mod mistakes;
 mod proxy;
 mod public;
 mod replay;
+mod secrets;
 mod serving;
 mod support;
