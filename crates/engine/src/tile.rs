@@ -314,6 +314,11 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
     TimeDelta::from_std(by).ok().and_then(|by| time.checked_add_signed(by)).unwrap_or(Timestamp::MAX_UTC)
 }
 
+/// Where the windows of a tenant that is added at `now` start: as far back as the feed reaches.
+pub fn collect_from(now: Timestamp) -> Timestamp {
+    Grid::FOUR_HOURS.floor(earlier(now, LISTING_REACH))
+}
+
 fn earlier(time: Timestamp, by: Duration) -> Timestamp {
     TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by)).unwrap_or(Timestamp::MIN_UTC)
 }

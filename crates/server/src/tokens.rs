@@ -9,20 +9,25 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use protocol::entra::{AppStep, EntraDisposition};
 use protocol::ids::TenantId;
+use protocol::request::Request;
 use protocol::response::Response;
 use protocol::token::{
     GrantCredential, MAX_TOKEN_BODY, TenantToken, TokenAsk, TokenError, TokenGrant, client_credentials, parse_token,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use url::Url;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::metrics::{Metrics, Operation};
 use crate::settings::{AppSettings, Credential, Settings};
 use crate::transport::{Transport, TransportError};
+
+pub(crate) mod consent;
 
 /// The longest time one token request may take.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
@@ -286,18 +291,35 @@ impl TokenManager {
         let asked_at = Instant::now();
         let AppSettings { client_id, token_endpoint, .. } = self.settings.app;
         let ask = TokenAsk { cloud: &self.settings.cloud, tenant, client_id, endpoint: token_endpoint };
-        let credential = match credential {
+        let proof = self.proof(credential, &ask.token_endpoint());
+        let request = client_credentials(&ask, &proof, Uuid::new_v4());
+        let (status, headers, body) = self.exchange(request, REQUEST_TIME).await.map_err(TokenCause::Transport)?;
+        let response = Response::new(status, &headers, &body);
+        let grant = parse_token(&ask, &response, self.clock.now()).map_err(TokenCause::Token)?;
+        Ok((asked_at, grant))
+    }
+
+    /// What a credential puts into one request to this endpoint.
+    fn proof(&self, credential: &Credential, endpoint: &Url) -> GrantCredential {
+        match credential {
             Credential::Secret(secret) => GrantCredential::Secret(secret.clone()),
             Credential::Certificate(certificate) => GrantCredential::Assertion(certificate.assertion(
-                client_id,
-                &ask.token_endpoint(),
+                self.settings.app.client_id,
+                endpoint,
                 Uuid::new_v4(),
                 self.clock.now(),
             )),
-        };
-        let request = client_credentials(&ask, &credential, Uuid::new_v4())
-            .into_unauthenticated()
-            .map_err(|error| TokenCause::Transport(TransportError::Request { reason: error.to_string() }))?;
+        }
+    }
+
+    /// One request to the token endpoint and the whole of its answer, within `limit`.
+    async fn exchange(
+        &self,
+        request: Request,
+        limit: Duration,
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), TransportError> {
+        let request =
+            request.into_unauthenticated().map_err(|error| TransportError::Request { reason: error.to_string() })?;
         let origin = crate::transport::origin_of(request.uri());
         let exchange = async {
             let answer = self.transport.send(request).await?;
@@ -305,20 +327,9 @@ impl TokenManager {
             let body = answer.body.read(MAX_TOKEN_BODY).await?;
             Ok((answer.status, answer.headers, body))
         };
-        let (status, headers, body) = match tokio::time::timeout(REQUEST_TIME, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                self.metrics.request(Operation::Token, None);
-                return Err(TokenCause::Transport(error));
-            }
-            Err(_) => {
-                self.metrics.request(Operation::Token, None);
-                return Err(TokenCause::Transport(TransportError::Timeout { origin }));
-            }
-        };
-        let response = Response::new(status, &headers, &body);
-        let grant = parse_token(&ask, &response, self.clock.now()).map_err(TokenCause::Token)?;
-        Ok((asked_at, grant))
+        let answered = tokio::time::timeout(limit, exchange).await;
+        let answered = answered.unwrap_or_else(|_| Err(TransportError::Timeout { origin }));
+        answered.inspect_err(|_| self.metrics.request(Operation::Token, None))
     }
 
     /// The credentials that are not passed over; all of them when all are.

@@ -68,6 +68,8 @@ pub(crate) enum Command {
     /// The tenants that are collected
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Makes a link that a customer's admin connects a tenant with
+    ConsentLink(ConsentLinkArgs),
     /// The subscriptions of tenants, at Microsoft's side
     #[command(subcommand)]
     Subscription(SubscriptionCommand),
@@ -229,7 +231,7 @@ pub(crate) enum TenantCommand {
         /// The tenant's id
         id: TenantId,
     },
-    /// Offboards a tenant; its archive is kept unless --purge is given
+    /// Offboards a tenant: its subscriptions are stopped at Microsoft; its archive is kept unless --purge is given
     Remove {
         /// The tenant's id
         id: TenantId,
@@ -240,6 +242,62 @@ pub(crate) enum TenantCommand {
         #[arg(long, requires = "purge")]
         yes: bool,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ConsentLinkArgs {
+    #[command(flatten)]
+    pub(crate) link: NewLink,
+    #[command(subcommand)]
+    pub(crate) command: Option<ConsentLinkCommand>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewLink {
+    /// Whom it is for; the tenant it connects is called so
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) label: String,
+    /// How long it is good, up to 90d
+    #[arg(long, default_value = "7d", value_name = "TIME", value_parser = parse_link_life)]
+    pub(crate) expires: Duration,
+    /// How many tenants it can connect: a number, or `unlimited`
+    #[arg(long, default_value = "1", value_name = "N", value_parser = parse_uses)]
+    pub(crate) uses: Uses,
+    /// The only tenant that may use it
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<TenantId>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsentLinkCommand {
+    /// The links there are, the latest first; their secrets are kept by nobody
+    List,
+    /// Takes a link back, at once and for whoever is on the way with it
+    Revoke {
+        /// Its number
+        number: u64,
+    },
+}
+
+/// How many tenants a link can connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Uses(pub(crate) Option<u32>);
+
+fn parse_uses(text: &str) -> Result<Uses, String> {
+    if text == "unlimited" {
+        return Ok(Uses(None));
+    }
+    let most = server::engine::consent::INVITATION_USES_MAX;
+    let uses = text.parse().ok().filter(|uses| (1..=most).contains(uses));
+    uses.map(|uses| Uses(Some(uses))).ok_or_else(|| format!("must be 1 to {most}, or unlimited"))
+}
+
+fn parse_link_life(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=server::engine::consent::INVITATION_LIFETIME_MAX;
+    parse_duration(text)
+        .filter(|life| range.contains(life))
+        .ok_or_else(|| "must be 1s to 90d, such as 12h or 7d".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -448,6 +506,30 @@ mod tests {
         assert_eq!(parse_requirement("complete within 2h"), Ok(Requirement { within: Duration::from_secs(7200) }));
         assert!(parse_requirement("complete").is_err());
         assert!(parse_requirement("complete within 2").is_err());
+    }
+
+    #[test]
+    fn a_link_is_made_listed_or_revoked() {
+        let parse = |arguments: &[&str]| {
+            let line = ["tenantry", "consent-link"].iter().chain(arguments);
+            match Cli::try_parse_from(line).map(|cli| cli.command) {
+                Ok(Command::ConsentLink(args)) => Ok(args),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let plain = parse(&[]).unwrap();
+        assert!(plain.command.is_none());
+        assert_eq!((plain.link.expires, plain.link.uses), (Duration::from_secs(7 * 86_400), Uses(Some(1))));
+        assert_eq!(parse(&["--uses", "unlimited"]).unwrap().link.uses, Uses(None));
+        assert_eq!(parse(&["--uses", "100000"]).unwrap().link.uses, Uses(Some(100_000)));
+        assert_eq!(parse(&["--expires", "90d"]).unwrap().link.expires, Duration::from_secs(90 * 86_400));
+        for wrong in [&["--uses", "0"], &["--uses", "100001"], &["--expires", "91d"], &["--expires", "999ms"]] {
+            assert!(parse(wrong).unwrap_err().contains("must be"), "{wrong:?}");
+        }
+        assert!(matches!(parse(&["revoke", "3"]).unwrap().command, Some(ConsentLinkCommand::Revoke { number: 3 })));
+        assert!(matches!(parse(&["list"]).unwrap().command, Some(ConsentLinkCommand::List)));
+        assert!(parse(&["--uses", "2", "list"]).is_err());
     }
 
     #[test]

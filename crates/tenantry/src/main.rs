@@ -44,6 +44,7 @@ async fn run(cli: Cli) -> Result<(), exit::Failure> {
         Command::Serve => commands::serve::run(global).await,
         Command::Collect(args) => commands::collect::run(global, args).await,
         Command::Tenant(command) => commands::tenant::run(global, command).await,
+        Command::ConsentLink(args) => commands::consent_link::run(global, args).await,
         Command::Subscription(command) => commands::subscription::run(global, command).await,
         Command::Coverage(args) => commands::coverage::run(global, args).await,
         #[cfg(feature = "query")]

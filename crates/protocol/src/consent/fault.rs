@@ -136,6 +136,21 @@ impl ConsentFault {
         }
     }
 
+    /// What a fault of the app means to a customer.
+    pub fn of_app_step(step: AppStep) -> Self {
+        match step {
+            AppStep::FixRegistration | AppStep::MakeMultitenant => Self::Registration,
+            AppStep::FixCloud => Self::WrongCloud,
+            AppStep::CorrectSecret
+            | AppStep::RenewSecret
+            | AppStep::CheckCredential
+            | AppStep::UploadCertificate
+            | AppStep::RotateCertificate
+            | AppStep::CheckClock
+            | AppStep::FixFederation => Self::OurFault,
+        }
+    }
+
     /// The word for machines. Never changes once released.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -359,17 +374,7 @@ fn of_disposition(disposition: EntraDisposition) -> Fault {
             AdminStep::CheckCloud | AdminStep::SubscribeToOffice365 => Fault::NoOffice365,
             AdminStep::EnableAuditing | AdminStep::AskMicrosoft => Fault::Unknown,
         },
-        EntraDisposition::StopApp(step) => match step {
-            AppStep::FixRegistration | AppStep::MakeMultitenant => Fault::Registration,
-            AppStep::FixCloud => Fault::WrongCloud,
-            AppStep::CorrectSecret
-            | AppStep::RenewSecret
-            | AppStep::CheckCredential
-            | AppStep::UploadCertificate
-            | AppStep::RotateCertificate
-            | AppStep::CheckClock
-            | AppStep::FixFederation => Fault::OurFault,
-        },
+        EntraDisposition::StopApp(step) => Fault::of_app_step(step),
         EntraDisposition::ConsentFailed(step) => match step {
             ConsentStep::Restart => Fault::StartAgain,
             ConsentStep::Declined => Fault::Declined,

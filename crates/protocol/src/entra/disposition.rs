@@ -197,6 +197,20 @@ impl AppStep {
         }
     }
 
+    /// Whether it is the credential that was refused, so that another one may be accepted.
+    pub fn is_credentials(self) -> bool {
+        match self {
+            Self::CorrectSecret
+            | Self::RenewSecret
+            | Self::CheckCredential
+            | Self::UploadCertificate
+            | Self::RotateCertificate
+            | Self::CheckClock
+            | Self::FixFederation => true,
+            Self::FixRegistration | Self::MakeMultitenant | Self::FixCloud => false,
+        }
+    }
+
     /// For how long after the credential was registered the same answer may still mean "not yet everywhere".
     pub fn settles_within(self) -> Option<Duration> {
         match self {

@@ -219,6 +219,9 @@ impl Worker {
         memory: &mut Memory,
     ) -> Result<Round, CommitFailure> {
         let Some(tenant) = self.read_tenant(context, memory).await? else { return Ok(Round::Gone) };
+        if context.take_renewed(self.tenant) {
+            memory.release();
+        }
         if memory.is_held() {
             return Ok(Round::Held);
         }

@@ -2,12 +2,14 @@
 //!
 //! Never holds a tenant's state.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::Archive;
 use engine::model::Problem;
 use engine::problem::ProblemKind;
 use ledger::Ledger;
+use protocol::ids::TenantId;
 use tokio::sync::Semaphore;
 
 use super::feed::Shared;
@@ -48,6 +50,8 @@ pub(super) struct Context {
     /// How many of them there may be.
     pub(super) memory_total: usize,
     pub(super) webhooks: Webhooks,
+    /// Tenants that have consented since their worker last looked.
+    renewed: Mutex<BTreeSet<TenantId>>,
 }
 
 impl Context {
@@ -80,8 +84,19 @@ impl Context {
             memory: Arc::new(Semaphore::new(memory_total)),
             memory_total,
             webhooks,
+            renewed: Mutex::default(),
             settings,
         }
+    }
+
+    /// A tenant has consented: what its worker has been waiting for may have come.
+    pub(super) fn renew(&self, tenant: TenantId) {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+    }
+
+    /// Whether it has, since this was last asked.
+    pub(super) fn take_renewed(&self, tenant: TenantId) -> bool {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant)
     }
 
     /// Something that all tenants need does not work: said once in the log, and on the board until it works again.

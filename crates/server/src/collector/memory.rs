@@ -77,6 +77,13 @@ impl Memory {
         self.hold.is_some_and(|hold| Instant::now() < hold.until)
     }
 
+    /// What was in the tenant's way may be gone: everything is tried again.
+    pub(super) fn release(&mut self) {
+        self.hold = None;
+        self.held_in_a_row = 0;
+        self.type_holds.clear();
+    }
+
     /// Holds the tenant up, and says how many times in a row that makes.
     pub(super) fn hold(&mut self, kind: ProblemKind, until: Instant) -> u32 {
         // Requests that were under way together fail together.

@@ -17,6 +17,7 @@ mod listing;
 mod memory;
 mod operator;
 mod progress;
+mod reception;
 pub mod segments;
 mod subscriptions;
 mod supervisor;
@@ -32,6 +33,7 @@ use tokio::sync::mpsc;
 
 pub use operator::{CompactError, Compacted, OperatorError, Started, compact};
 pub use progress::{Activity, Board, Counts, Ended, Progress, RunReport, TenantProgress, TenantReport};
+pub use reception::Reception;
 
 use activation::Mode;
 use context::Context;
@@ -132,6 +134,11 @@ impl Collector {
     /// For who writes contents down beside the collector.
     pub fn waker(&self) -> Waker {
         Waker { wakes: self.wakes.0.clone(), board: self.context.board.clone() }
+    }
+
+    /// What the public site works with.
+    pub fn reception(&self) -> Reception {
+        Reception::new(Arc::clone(&self.context), self.wakes.0.clone())
     }
 
     /// Collects until `shutdown` completes.

@@ -130,7 +130,15 @@ impl Supervisor {
                 }
                 Event::Ended(ended) => self.ended(ended),
                 Event::StartOne => self.start_one(),
-                Event::Wake(tenant) => self.wake(tenant),
+                Event::Wake(tenant) => {
+                    // Whoever wakes a tenant may have added it a moment ago; the next tick finds what this look cannot.
+                    if !self.entries.contains_key(&tenant)
+                        && let Err(error) = self.look_for_tenants().await
+                    {
+                        tracing::debug!(%tenant, %error, "the ledger cannot say who has come");
+                    }
+                    self.wake(tenant);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Never shares a router, a listener or a connection limit with the console, and never answers without the headers of
 //! [`headers`], whoever made the answer. What stands on it adds its routes to [`PublicSite`].
 
+pub mod consent;
 mod headers;
 mod public_url;
 

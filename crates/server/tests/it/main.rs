@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod collect;
 #[cfg(test)]
+mod consent;
+#[cfg(test)]
 mod console;
 #[cfg(test)]
 mod coverage;

@@ -15,6 +15,7 @@ use emulator::{DEFAULT_SECRET, Emulator, EmulatorOptions, Running, default_app};
 use serde_json::json;
 use server::archive::{Archive, ArchiveOptions};
 use server::clock::SystemClock;
+use server::engine::tile::collect_from;
 use server::instance::InstanceLock;
 use server::ledger::Ledger as _;
 use server::ledger::sqlite::SqliteLedger;
@@ -169,7 +170,7 @@ impl Stage {
                 .and_then(|id| id.parse().ok())
                 .ok_or_else(|| Failure::new(Code::Other, "the emulator named a tenant without an id"))?;
             let label = tenant["name"].as_str().unwrap_or_default().to_owned();
-            ledger.add_tenant(id, label, store::collect_from(now), now).await.map_err(store::ledger_failure)?;
+            ledger.add_tenant(id, label, collect_from(now), now).await.map_err(store::ledger_failure)?;
         }
         let settings = settings(config, &running, &app)?;
         let transport =

@@ -6,11 +6,13 @@ pub(crate) mod archive;
 pub(crate) mod certificate;
 pub(crate) mod collect;
 pub(crate) mod config;
+pub(crate) mod consent_link;
 pub(crate) mod coverage;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod init;
+pub(crate) mod offboard;
 #[cfg(feature = "query")]
 pub(crate) mod query;
 pub(crate) mod secrets;

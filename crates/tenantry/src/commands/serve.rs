@@ -9,6 +9,7 @@ use server::clock::SystemClock;
 use server::collector::Webhooks;
 use server::console::ConsoleParts;
 use server::site::PublicSite;
+use server::site::consent::ConsentSettings;
 use server::tls::Tls;
 use server::webhook::{GateLimits, WebhookBase, WebhookParts};
 use tokio::net::TcpListener;
@@ -29,7 +30,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
             // Bad files end the start, before anything listens.
             let tls = public.tls.clone().map(Tls::open).transpose();
             let tls = tls.map_err(|error| Failure::from_chain(Code::Config, &error))?.map(Arc::new);
-            Some((listen("the public site", public.listen, "public.listen").await?, &public.url, tls))
+            Some((listen("the public site", public.listen, "public.listen").await?, public, tls))
         }
         None => None,
     };
@@ -44,9 +45,16 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         address,
     );
     let console = tokio::spawn(server::listen::serve(console, router, wait_for(stopped.clone())));
-    let public = public.map(|((listener, address), url, tls)| {
-        tracing::info!(listen = %address, %url, tls = tls.is_some(), "the public site is open");
-        let mut site = PublicSite::new(url.clone());
+    let public = public.map(|((listener, address), public, tls)| {
+        tracing::info!(listen = %address, url = %public.url, tls = tls.is_some(), "the public site is open");
+        let mut site = PublicSite::new(public.url.clone()).with(server::site::consent::routes(
+            collector.collector.reception(),
+            ConsentSettings {
+                url: public.url.clone(),
+                method: public.consent,
+                allowed_tenants: public.allowed_tenants.clone(),
+            },
+        ));
         if let (Webhooks::Arm(base), Ok(app)) = (&webhooks, config.app()) {
             tracing::info!(
                 addresses = base.as_str(),

@@ -25,11 +25,6 @@ pub(crate) fn now() -> Timestamp {
     std::time::SystemTime::now().into()
 }
 
-/// Where the windows of a tenant added at `now` start: as far back as the feed reaches.
-pub(crate) fn collect_from(now: Timestamp) -> Timestamp {
-    server::engine::tile::Grid::FOUR_HOURS.floor(now - server::protocol::activity::LISTING_REACH)
-}
-
 /// What the collector runs on, with every credential read and checked.
 pub(crate) fn settings(config: &Config) -> Result<Settings, Failure> {
     let app = config.app()?;

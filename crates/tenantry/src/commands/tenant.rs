@@ -1,18 +1,21 @@
 //! `tenant add|list|show|pause|resume|retry|remove`: which tenants are collected.
 //!
 //! Never needs Microsoft: it writes the ledger, and a running collector notices within seconds. `tenant add` asks, if it
-//! can, which cloud the tenant lives in.
+//! can, which cloud the tenant lives in, and
+//! `tenant remove` stops the tenant's subscriptions.
 
 use std::time::Duration;
 
 use serde_json::json;
 use server::coverage::CoverageReport;
 use server::engine::model::{Tenant, TenantState};
+use server::engine::tile::collect_from;
 use server::ledger::Ledger;
 use server::protocol::ids::TenantId;
 use server::residence::{LookUp, look_up};
 use server::transport::{HttpTransport, Timeouts};
 
+use super::offboard::{Offboarded, stop_subscriptions, wait_for_collector};
 use super::{load, store};
 use crate::cli::{Global, TenantCommand};
 use crate::config::Config;
@@ -28,7 +31,7 @@ pub(crate) async fn run(global: &Global, command: TenantCommand) -> Result<(), F
         TenantCommand::Pause { id } => set_state(global, &config, id, TenantState::Paused).await,
         TenantCommand::Resume { id } => set_state(global, &config, id, TenantState::Active).await,
         TenantCommand::Retry { id } => retry(global, &config, id).await,
-        TenantCommand::Remove { id, purge: false, .. } => set_state(global, &config, id, TenantState::Removed).await,
+        TenantCommand::Remove { id, purge: false, .. } => remove(global, &config, id).await,
         TenantCommand::Remove { id, purge: true, yes } => purge(global, &config, id, yes).await,
     }
 }
@@ -42,7 +45,7 @@ async fn add(global: &Global, config: &Config, id: TenantId, label: String, unch
     }
     let ledger = store::open_ledger(config)?;
     let now = store::now();
-    let added = ledger.add_tenant(id, label, store::collect_from(now), now).await.map_err(store::ledger_failure)?;
+    let added = ledger.add_tenant(id, label, collect_from(now), now).await.map_err(store::ledger_failure)?;
     if global.json {
         return present::print_json(&json!({ "tenant_id": id, "added": added }));
     }
@@ -171,11 +174,47 @@ async fn set_state(global: &Global, config: &Config, id: TenantId, state: Tenant
     present::print(&match state {
         TenantState::Active => format!("tenant {id} is collected again"),
         TenantState::Paused => format!("tenant {id} is paused; content older than seven days cannot be caught up on"),
-        TenantState::Removed => format!(
-            "tenant {id} is removed; its archive is kept. Its subscriptions at Microsoft go on until \
-             `tenantry subscription stop --tenant {id}`"
-        ),
+        TenantState::Removed => format!("tenant {id} is removed; its archive is kept"),
     })
+}
+
+/// The ledger first, so that no collector starts again what is being stopped.
+async fn remove(global: &Global, config: &Config, id: TenantId) -> Result<(), Failure> {
+    let ledger = store::open_ledger(config)?;
+    if !ledger.set_tenant_state(id, TenantState::Removed).await.map_err(store::ledger_failure)? {
+        return Err(unknown(id));
+    }
+    wait_for_collector(config).await;
+    let offboarded = stop_subscriptions(config, id).await;
+    if let Offboarded::Failed(problem) = &offboarded {
+        return Err(Failure::new(Code::Incomplete, still_subscribed(id, problem)));
+    }
+    if global.json {
+        return present::print_json(&json!({
+            "tenant_id": id,
+            "state": TenantState::Removed.as_str(),
+            "subscriptions_stopped": stopped(&offboarded),
+        }));
+    }
+    present::print(&format!("tenant {id} is removed, {}; its archive is kept", in_words(&offboarded)))
+}
+
+fn stopped(offboarded: &Offboarded) -> usize {
+    if let Offboarded::Stopped(stopped) = offboarded { *stopped } else { 0 }
+}
+
+fn in_words(offboarded: &Offboarded) -> String {
+    match offboarded {
+        Offboarded::Stopped(stopped) => format!("with {stopped} subscription(s) stopped at Microsoft"),
+        Offboarded::Closed | Offboarded::Failed(_) => "which lets nobody in any more at Microsoft".to_owned(),
+    }
+}
+
+fn still_subscribed(id: TenantId, problem: &str) -> String {
+    format!(
+        "tenant {id} is removed here and its subscriptions at Microsoft may go on ({problem}); once that is mended, \
+         `tenantry subscription stop --tenant {id} --yes` stops them"
+    )
 }
 
 async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Result<(), Failure> {
@@ -195,11 +234,18 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
     if tenant.state != TenantState::Removed {
         ledger.set_tenant_state(id, TenantState::Removed).await.map_err(store::ledger_failure)?;
     }
+    // Whoever wants the records gone is not held up by Microsoft; what could not be stopped is said.
+    let offboarded = stop_subscriptions(config, id).await;
+    if let Offboarded::Failed(problem) = &offboarded {
+        tracing::warn!("{}", still_subscribed(id, problem));
+    }
     // The ledger first: from then on no query names the files. What a crash leaves behind is no segment of anybody.
     ledger.purge_tenant(id).await.map_err(store::ledger_failure)?;
     store::open_archive(config)?.purge_tenant(id).map_err(store::archive_failure)?;
     if global.json {
-        return present::print_json(&json!({ "tenant_id": id, "purged_records": records }));
+        return present::print_json(&json!({
+            "tenant_id": id, "purged_records": records, "subscriptions_stopped": stopped(&offboarded),
+        }));
     }
     present::print(&format!("tenant {id} is gone, with {} records", present::count(records)))
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use server::engine::tile::Grid;
 use server::protocol::cloud::Cloud;
-use server::protocol::ids::{ClientId, ContentType, PublisherId};
+use server::protocol::ids::{ClientId, ContentType, PublisherId, TenantId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
 use server::site::PublicUrl;
+use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 
 pub(crate) use layers::{Layers, Source};
@@ -82,6 +83,8 @@ pub(crate) struct PublicConfig {
     pub(crate) url: PublicUrl,
     /// Our own TLS; without it, whatever stands before the site has it.
     pub(crate) tls: Option<TlsFiles>,
+    pub(crate) consent: ConsentMethod,
+    pub(crate) allowed_tenants: Option<Vec<TenantId>>,
 }
 
 /// An output as described. This version delivers none of them yet; it says so when it starts.

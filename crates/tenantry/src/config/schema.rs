@@ -38,6 +38,8 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("public.url", Kind::Text),
     ("public.tls_certificate", Kind::Text),
     ("public.tls_key", Kind::Text),
+    ("public.consent", Kind::Text),
+    ("public.allowed_tenants", Kind::List),
     ("console.listen", Kind::Text),
     ("secrets.key_file", Kind::Text),
 ];

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use server::engine::tile::Grid;
 use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
-use server::protocol::ids::ContentType;
+use server::protocol::ids::{ContentType, TenantId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
+use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 use toml::Value;
 
@@ -233,15 +234,38 @@ fn collect(reader: &Reader<'_>) -> Result<CollectConfig, ConfigError> {
 /// The public site is there when it has an address.
 fn public(reader: &Reader<'_>) -> Result<Option<PublicConfig>, ConfigError> {
     let listen = reader.address("public.listen", 8365)?;
-    match reader.parsed("public.url")? {
-        Some(url) => Ok(Some(PublicConfig { listen, url, tls: tls(reader)? })),
-        None if reader.layers.entry("public.listen").is_none() => Ok(None),
-        None => Err(ConfigError::Missing {
-            key: "public.url",
-            remedy: "write the address that browsers and Microsoft reach the public site by under [public], such as \
-                     https://audit.example.com",
-        }),
+    let consent = match reader.text("public.consent")?.as_deref() {
+        None | Some("v1") => ConsentMethod::V1,
+        Some("v2") => ConsentMethod::V2,
+        Some(other) => {
+            return Err(reader.invalid(
+                "public.consent",
+                format!("must be v1 (authorize page) or v2 (admin consent and sign-in), not {other:?}"),
+            ));
+        }
+    };
+    let allowed_tenants = match reader.list("public.allowed_tenants")? {
+        None => None,
+        Some(texts) => {
+            let parse = |text: &String| {
+                let parsed = text.trim().parse::<TenantId>();
+                parsed.map_err(|error| reader.invalid("public.allowed_tenants", format!("holds {text:?}: {error}")))
+            };
+            Some(texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+        }
+    };
+    if let Some(url) = reader.parsed("public.url")? {
+        return Ok(Some(PublicConfig { listen, url, tls: tls(reader)?, consent, allowed_tenants }));
     }
+    let others = ["public.listen", "public.consent", "public.allowed_tenants"];
+    if others.iter().all(|key| reader.layers.entry(key).is_none()) {
+        return Ok(None);
+    }
+    Err(ConfigError::Missing {
+        key: "public.url",
+        remedy: "write the address that browsers and Microsoft reach the public site by under [public], such as \
+                 https://audit.example.com",
+    })
 }
 
 /// Both files or neither.
@@ -320,6 +344,12 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
                 rows.push(("public.tls_certificate".to_owned(), tls.certificate.display().to_string()));
                 rows.push(("public.tls_key".to_owned(), tls.key.display().to_string()));
             }
+            let consent = if public.consent == ConsentMethod::V1 { "v1" } else { "v2" };
+            rows.push(("public.consent".to_owned(), consent.to_owned()));
+            let allowed = public.allowed_tenants.as_ref().map_or("any that is invited".to_owned(), |tenants| {
+                tenants.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            });
+            rows.push(("public.allowed_tenants".to_owned(), allowed));
         }
     }
     if let Some(app) = &config.app {
@@ -512,6 +542,8 @@ mod tests {
             ("[ledger]\nurl = 'postgres://user:pw@host/db'", ["ledger.url", "sqlite:PATH"]),
             ("[public]\nurl = 'http://audit.example.com'", ["public.url", "https://"]),
             ("[public]\nurl = 'https://audit.example.com/base'", ["public.url", "no user, path"]),
+            ("[public]\nurl = 'https://a.example'\nconsent = 'v3'", ["public.consent", "v1 (authorize page)"]),
+            ("[public]\nurl = 'https://a.example'\nallowed_tenants = ['contoso.com']", ["contoso.com", "GUID"]),
             ("[public]\nlisten = '0.0.0.0:443'", ["public.url is not set", "https://audit.example.com"]),
             (
                 "[public]\nurl = 'https://a.example'\ntls_key = 'k'",

@@ -34,7 +34,10 @@ fn tenants_are_added_listed_paused_resumed_and_removed() {
     home.succeed(&["collect", "--once"]);
     home.assert_holds_what_was_published(&microsoft, 2_201);
 
-    home.succeed(&["tenant", "remove", &first]);
+    let removed = json(&home.succeed(&["--json", "tenant", "remove", &first]));
+    assert_eq!((&removed["state"], &removed["subscriptions_stopped"]), (&"removed".into(), &5.into()));
+    let listed = json(&home.succeed(&["--json", "subscription", "list", "--tenant", &first]));
+    assert!(listed.as_array().unwrap().iter().all(|row| row["status"] != "enabled"), "{listed}");
     assert_eq!(json(&home.succeed(&["--json", "tenant", "list"])).as_array().unwrap().len(), 1);
     let would = home.succeed(&["tenant", "remove", &first, "--purge"]);
     assert!(would.contains("would delete"), "{would}");
