@@ -1,7 +1,8 @@
 //! What was delivered and is no record: kept byte for byte under `_quarantine`, with a note of where it came from.
 //!
-//! Never overwrites different bytes: a file's name is the digest of what is in it, so the same piece delivered again is
-//! the same file.
+//! Never overwrites different bytes: a file's name is a digest of its content's name and of what is in it. So a piece that
+//! comes again with its content, after a fetch that broke off, is the same file, and the same bytes in another content are
+//! another piece, with a note of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ pub(crate) fn keep(
     let digest = blake3::hash(piece);
     let folder = tenant_folder(root, tenant);
     files::create_folder(&folder)?;
-    let path = folder.join(format!("{}.bin", digest.to_hex()));
+    let path = folder.join(format!("{}.bin", name_of(content, piece)));
     let note = json!({
         "tenant_id": tenant,
         "content_type": content.content_type,
@@ -70,6 +71,15 @@ pub(crate) fn keep(
         reason: reason.to_owned(),
     };
     Ok((kept, new))
+}
+
+/// Identity of a piece: where it came from, and its bytes.
+fn name_of(content: &ContentRef<'_>, piece: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for part in [content.content_type.as_str(), content.content_id.as_str()] {
+        hasher.update(part.as_bytes()).update(&[0]);
+    }
+    hasher.update(piece).finalize()
 }
 
 /// Takes back a piece that its commit had kept as new.

@@ -77,6 +77,29 @@ fn records_that_are_not_those_first_stored_are_found_even_when_the_ledger_agrees
 }
 
 #[test]
+fn the_same_rubbish_in_two_contents_is_two_pieces_each_with_a_note_of_its_own() {
+    let world = World::new();
+    let mut writer = world.begin();
+    for id in ["a", "b", "a"] {
+        let content = archive::ContentRef {
+            content_type: &protocol::ids::ContentType::DlpAll,
+            content_id: &id.parse().unwrap(),
+            created: crate::world::time(DAY),
+        };
+        writer.quarantine(&content, b"null", "no object").unwrap();
+    }
+    let kept = writer.finish().unwrap().quarantined;
+    assert_eq!(kept[0].path, kept[2].path, "what comes again with its content is the same piece");
+    assert_ne!(kept[0].path, kept[1].path);
+    for piece in &kept {
+        let path = world.archive.root().join(&piece.path);
+        assert_eq!(std::fs::read(&path).unwrap(), b"null");
+        let note = std::fs::read_to_string(path.with_extension("json")).unwrap();
+        assert!(note.contains(&format!("\"content_id\":\"{}\"", piece.content_id)), "{note}");
+    }
+}
+
+#[test]
 fn a_piece_in_quarantine_that_a_crash_cut_off_is_written_again() {
     let world = World::new();
     let content_id = "c".parse().unwrap();
