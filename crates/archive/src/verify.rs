@@ -1,4 +1,5 @@
-//! Whether segments are still what was written, down to the bit; and the keys of their rows, read from the rows.
+//! Whether segments, and pieces in quarantine, are still what was written, down to the bit; and the keys of a segment's
+//! rows, read from the rows.
 //!
 //! Never repairs: it names what is damaged. A segment is checked against the digest the ledger remembers, so a file that
 //! was replaced by another sound one is found as well.
@@ -80,6 +81,25 @@ impl Archive {
         }
         Ok(verified)
     }
+
+    /// Looks at one piece in quarantine: `path` below the archive's root, its size and BLAKE3 as the ledger remembers them.
+    /// What is wrong with it, as a sentence's fragment; `None` when it is sound.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::verify`].
+    pub fn verify_quarantined(
+        &self,
+        path: &Path,
+        bytes: u64,
+        digest: &[u8; 32],
+    ) -> Result<Option<String>, ArchiveError> {
+        match check_file(self, &self.root().join(path), bytes, digest) {
+            Ok(()) => Ok(None),
+            Err(ArchiveError::Damaged { problem, .. }) => Ok(Some(problem)),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The keys of a segment's records, after checking that the segment is what was written.
@@ -91,20 +111,23 @@ pub(crate) fn read_keys(archive: &Archive, segment: &Segment) -> Result<Vec<Reco
 
 /// Compares the file with what the ledger remembers of it.
 pub(crate) fn check_digest(archive: &Archive, segment: &Segment) -> Result<(), ArchiveError> {
-    let path = archive.segment_path(segment);
-    let (digest, bytes) = match files::digest_file(&path) {
+    check_file(archive, &archive.segment_path(segment), segment.bytes, &segment.digest)
+}
+
+fn check_file(archive: &Archive, path: &Path, bytes: u64, digest: &[u8; 32]) -> Result<(), ArchiveError> {
+    let (found_digest, found_bytes) = match files::digest_file(path) {
         Ok(found) => found,
         // With the archive's mark gone as well, it is the whole disk that is missing.
         Err(error) if error.kind() == ErrorKind::NotFound && archive.is_there() => {
-            return Err(damaged(&path, "the file is missing".to_owned()));
+            return Err(damaged(path, "the file is missing".to_owned()));
         }
-        Err(error) => return Err(ArchiveError::io("read segment", &path)(error)),
+        Err(error) => return Err(ArchiveError::io("read", path)(error)),
     };
-    if bytes != segment.bytes {
-        return Err(damaged(&path, format!("it has {bytes} bytes instead of {}", segment.bytes)));
+    if found_bytes != bytes {
+        return Err(damaged(path, format!("it has {found_bytes} bytes instead of {bytes}")));
     }
-    if digest != segment.digest {
-        return Err(damaged(&path, "its bytes have changed since it was written".to_owned()));
+    if found_digest != *digest {
+        return Err(damaged(path, "its bytes have changed since it was written".to_owned()));
     }
     Ok(())
 }

@@ -23,16 +23,27 @@ fn main() -> ExitCode {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is installed already");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return fail(&exit::Failure::new(exit::Code::Other, format!("cannot start the runtime: {error}")));
-        }
-    };
-    match runtime.block_on(run(cli)) {
+    match run_on_threads(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
+}
+
+/// Runs the command on a runtime whose threads have the stack it needs, the first one too.
+fn run_on_threads(cli: Cli) -> Result<(), exit::Failure> {
+    let failed = |error| exit::Failure::new(exit::Code::Other, format!("cannot start the runtime: {error}"));
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all();
+    #[cfg(feature = "query")]
+    if matches!(cli.command, Command::Query(_)) {
+        use server::archive::sql::QUERY_STACK_BYTES;
+
+        let runtime = runtime.thread_stack_size(QUERY_STACK_BYTES).build().map_err(failed)?;
+        let first = std::thread::Builder::new().stack_size(QUERY_STACK_BYTES);
+        let first = first.spawn(move || runtime.block_on(run(cli))).map_err(failed)?;
+        return first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    }
+    runtime.build().map_err(failed)?.block_on(run(cli))
 }
 
 async fn run(cli: Cli) -> Result<(), exit::Failure> {

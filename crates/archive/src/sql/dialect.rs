@@ -11,8 +11,9 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::functions;
 
@@ -63,6 +64,62 @@ impl Dialect for ArchiveDialect {
         supports_select_wildcard_exclude supports_interval_options supports_select_wildcard_replace
         supports_select_wildcard_rename supports_comma_separated_trim
     }
+}
+
+/// How many operators the text has: each may put what stands around it one level deeper. What is no SQL has none, and the
+/// parser says why.
+pub(super) fn count_operators(sql: &str) -> usize {
+    let tokens = Tokenizer::new(&ArchiveDialect, sql).tokenize().unwrap_or_default();
+    tokens.iter().filter(|token| is_operator(token)).count()
+}
+
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::BETWEEN
+                | Keyword::IN
+                | Keyword::COLLATE
+                | Keyword::AT
+                | Keyword::CASE
+                | Keyword::JOIN
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+        ),
+        Token::Number(..) | Token::Char(_) | Token::Whitespace(_) | Token::Placeholder(_) | Token::EOF => false,
+        Token::Comma | Token::LParen | Token::RParen | Token::LBrace | Token::RBrace | Token::RBracket => false,
+        Token::Period | Token::SemiColon => false,
+        // Every symbol that is left joins, prefixes or follows an expression; a literal is none.
+        other => !is_literal(other),
+    }
+}
+
+fn is_literal(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::TripleSingleQuotedString(_)
+            | Token::TripleDoubleQuotedString(_)
+            | Token::DollarQuotedString(_)
+            | Token::NationalStringLiteral(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::SingleQuotedByteStringLiteral(_)
+            | Token::DoubleQuotedByteStringLiteral(_)
+            | Token::SingleQuotedRawStringLiteral(_)
+            | Token::DoubleQuotedRawStringLiteral(_)
+            | Token::HexStringLiteral(_)
+    )
 }
 
 /// Makes function calls of the two arrows.

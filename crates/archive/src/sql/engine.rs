@@ -31,7 +31,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
-use super::dialect::{ArchiveDialect, ArrowPlanner};
+use super::dialect::{self, ArchiveDialect, ArrowPlanner};
 use super::error::{Limits, QueryError};
 use super::functions;
 use super::spill::SpillFolder;
@@ -48,6 +48,14 @@ const FOOTER_CACHE_BYTES: usize = 32 << 20;
 /// How often a query is begun anew because a segment went away under it. Merges come minutes apart, so that the second
 /// try nearly always succeeds; more tries would hide that somebody else deletes files.
 const TRIES: usize = 3;
+
+/// Operators in one statement. The planner goes down as many levels as a chain of them has, each on the stack; a thousand
+/// comparisons joined by OR are planned in seconds, ten thousand in hours.
+pub const OPERATORS_MAX: usize = 2_000;
+
+/// Bytes of stack that the threads need which plan and run a statement of [`OPERATORS_MAX`] operators, whatever the
+/// compiler made of it. Untouched stack costs address space only.
+pub const QUERY_STACK_BYTES: usize = 64 << 20;
 
 /// What queries may take. All queries of one engine share it.
 #[derive(Debug, Clone)]
@@ -129,7 +137,8 @@ impl QueryEngine {
         Ok(Self { template, store: url, limits })
     }
 
-    /// Plans and starts the statement over exactly these segments. Waits for its first rows.
+    /// Plans and starts the statement over exactly these segments. Waits for its first rows. The caller's thread and the
+    /// runtime's have [`QUERY_STACK_BYTES`] of stack.
     ///
     /// # Errors
     ///
@@ -233,6 +242,10 @@ fn read_only() -> SQLOptions {
 
 /// The one statement of the text.
 fn parse(sql: &str, limits: &Limits) -> Result<Statement, QueryError> {
+    let operators = dialect::count_operators(sql);
+    if operators > OPERATORS_MAX {
+        return Err(QueryError::TooManyOperators { operators });
+    }
     let failed = |error| QueryError::from_datafusion(error, limits);
     let mut statements: VecDeque<Statement> = DFParserBuilder::new(sql)
         .with_dialect(&ArchiveDialect)

@@ -10,6 +10,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use object_store::Error as StoreError;
 
+use super::engine::OPERATORS_MAX;
 use super::reader::SegmentError;
 use super::spill::SpillError;
 use super::table::{TABLE, table_schema};
@@ -31,6 +32,15 @@ pub enum QueryError {
     NotOneStatement {
         /// How many there are.
         count: usize,
+    },
+    /// More operators than the planner's stack bears.
+    #[error(
+        "the query has {operators} operators, and {OPERATORS_MAX} are the most: write many comparisons as \
+         column IN ('a', 'b', …), or split the query"
+    )]
+    TooManyOperators {
+        /// How many there are.
+        operators: usize,
     },
     /// The statement would change something, or read something else than the archive.
     #[error("{statement} is refused: the archive is read-only; use SELECT, WITH, EXPLAIN, DESCRIBE or SHOW")]
@@ -156,6 +166,7 @@ impl QueryError {
         match self {
             Self::Syntax { .. }
             | Self::NotOneStatement { .. }
+            | Self::TooManyOperators { .. }
             | Self::Refused { .. }
             | Self::UnknownTable { .. }
             | Self::UnknownColumn { .. }

@@ -17,7 +17,7 @@ mod spill;
 mod stream;
 mod table;
 
-pub use engine::{QueryEngine, QueryOptions};
+pub use engine::{OPERATORS_MAX, QUERY_STACK_BYTES, QueryEngine, QueryOptions};
 pub use error::QueryError;
 pub use functions::{FunctionDescription, describe};
 pub use output::{Format, UnknownFormat, Written, write_results};

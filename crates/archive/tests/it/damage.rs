@@ -120,6 +120,33 @@ fn a_piece_in_quarantine_that_a_crash_cut_off_is_written_again() {
 }
 
 #[test]
+fn a_piece_in_quarantine_that_has_changed_is_found_and_named() {
+    let world = World::new();
+    let content_id = "c".parse().unwrap();
+    let content = archive::ContentRef {
+        content_type: &protocol::ids::ContentType::General,
+        content_id: &content_id,
+        created: crate::world::time(DAY),
+    };
+    let mut writer = world.begin();
+    writer.quarantine(&content, b"rubbish", "no record").unwrap();
+    let kept = writer.finish().unwrap().quarantined.remove(0);
+    let path = world.archive.root().join(&kept.path);
+    let problem = || world.archive.verify_quarantined(&kept.path, kept.bytes, &kept.digest).unwrap();
+    assert_eq!(problem(), None);
+    for (at, _) in b"rubbish".iter().enumerate() {
+        let mut bytes = b"rubbish".to_vec();
+        bytes[at] ^= 1 << at;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(problem().unwrap(), "its bytes have changed since it was written", "byte {at}");
+    }
+    std::fs::write(&path, "rubbis").unwrap();
+    assert_eq!(problem().unwrap(), "it has 6 bytes instead of 7");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(problem().unwrap(), "the file is missing");
+}
+
+#[test]
 fn a_broken_or_missing_sidecar_is_made_again_and_dedup_stays_exact() {
     let (mut world, records) = world_of(200);
     let path = world.sidecar_path(&world.visible[0]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use archive::Segment;
-use archive::sql::{Format, QueryError, write_results};
+use archive::sql::{Format, OPERATORS_MAX, QUERY_STACK_BYTES, QueryError, write_results};
 
 use super::fixture::usual;
 
@@ -38,6 +38,31 @@ async fn whatever_is_no_question_is_refused_by_name() {
     }
     assert!(!fixture.archive.root().join("out.csv").exists());
     assert_eq!(fixture.rows("SELECT count(*) FROM audit").await, ["7"]);
+}
+
+#[test]
+fn a_statement_as_deep_as_allowed_is_answered_and_a_deeper_one_is_refused() {
+    let ask = || async {
+        let fixture = usual();
+        let chain = |operators: usize| format!("SELECT 1{}", "+1".repeat(operators));
+        assert_eq!(fixture.rows(&chain(OPERATORS_MAX)).await, [(OPERATORS_MAX + 1).to_string()]);
+        let error = fixture.error(&chain(OPERATORS_MAX + 1)).await;
+        assert!(matches!(error, QueryError::TooManyOperators { .. }) && error.is_usage(), "{error:?}");
+        // Far beyond what any stack bears; what is in strings and lists does not count.
+        let ors = vec!["id = 'x'"; 100_000].join(" OR ");
+        let error = fixture.error(&format!("SELECT id FROM audit WHERE {ors}")).await;
+        assert_eq!(
+            error.to_string(),
+            "the query has 199999 operators, and 2000 are the most: write many comparisons as column IN ('a', 'b', …), or \
+             split the query"
+        );
+        let list = vec!["'a+b'"; 5000].join(", ");
+        assert_eq!(fixture.rows(&format!("SELECT count(*) FROM audit WHERE id IN ({list})")).await, ["0"]);
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).thread_stack_size(QUERY_STACK_BYTES).build().unwrap();
+    let first = std::thread::Builder::new().stack_size(QUERY_STACK_BYTES);
+    first.spawn(move || runtime.block_on(ask())).unwrap().join().unwrap();
 }
 
 #[tokio::test]
