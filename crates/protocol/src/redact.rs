@@ -1,18 +1,44 @@
-//! Takes out of other people's prose whatever may be a secret.
+//! Takes out of other people's prose whatever may be a secret, and what is known to be one for certain.
 //!
-//! Never perfect, and never relied on alone: it stands between a server that echoes what it was sent and our log.
+//! Never perfect where it has to guess: it stands between a server that echoes what it was sent and our log, and whoever
+//! knows what was sent takes that out by [`scrub`] first.
 
-/// `text` with every word that looks like a token, an assertion or a client secret replaced by `(redacted)`. GUIDs, hex
-/// thumbprints, times, host names and error codes stay.
+use std::borrow::Cow;
+
+/// What stands where a secret stood.
+const REDACTED: &str = "(redacted)";
+
+/// `body` with every occurrence of `secret` replaced; unchanged, and not copied, when there is none.
+pub(crate) fn scrub<'b>(body: &'b [u8], secret: &str) -> Cow<'b, [u8]> {
+    let secret = secret.as_bytes();
+    let find = |from: &[u8]| from.windows(secret.len()).position(|window| window == secret);
+    let Some(first) = (!secret.is_empty()).then(|| find(body)).flatten() else { return Cow::Borrowed(body) };
+    let mut clean = Vec::with_capacity(body.len());
+    let (mut rest, mut next) = (body, Some(first));
+    while let Some(at) = next {
+        clean.extend_from_slice(rest.get(..at).unwrap_or_default());
+        clean.extend_from_slice(REDACTED.as_bytes());
+        rest = rest.get(at + secret.len()..).unwrap_or_default();
+        next = find(rest);
+    }
+    clean.extend_from_slice(rest);
+    Cow::Owned(clean)
+}
+
+/// `text` with every word that looks like a token, an assertion or a client secret replaced by `(redacted)`, and the word
+/// after `Bearer` if it is none of prose. GUIDs, hex thumbprints, times, host names and error codes stay.
 pub(crate) fn redact(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text;
+    let mut is_credential = false;
     while let Some(start) = rest.find(is_word_character) {
         let (gap, after_gap) = rest.split_at(start);
         let end = after_gap.find(|character| !is_word_character(character)).unwrap_or(after_gap.len());
         let (word, after_word) = after_gap.split_at(end);
         safe.push_str(gap);
-        safe.push_str(if may_be_secret(word) { "(redacted)" } else { word });
+        let hide = may_be_secret(word) || (is_credential && !is_prose(word));
+        safe.push_str(if hide { REDACTED } else { word });
+        is_credential = word.eq_ignore_ascii_case("bearer");
         rest = after_word;
     }
     safe.push_str(rest);
@@ -33,9 +59,38 @@ fn may_be_secret(word: &str) -> bool {
     word.len() >= 24 && has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)
 }
 
+/// "Bearer authentication failed" says what happened.
+fn is_prose(word: &str) -> bool {
+    word.len() < 20 && word.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'.' | b'-' | b'_'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_follows_bearer_goes_unless_it_is_prose() {
+        assert_eq!(redact("got 'Bearer 0123abcd', sorry"), "got 'Bearer (redacted)', sorry");
+        assert_eq!(redact("bearer abcdefghijklmnopqrst"), "bearer (redacted)");
+        for text in ["Bearer authentication failed", "a bearer token. 0123abcd", "Bearer abcdefghijklmnopqrs"] {
+            assert_eq!(redact(text), text);
+        }
+    }
+
+    #[test]
+    fn a_known_secret_goes_wherever_it_stands_and_a_body_without_it_is_not_copied() {
+        for (body, clean) in [
+            ("no", "(redacted)"),
+            ("a no b nono", "a (redacted) b (redacted)(redacted)"),
+            ("non", "(redacted)n"),
+            ("xno", "x(redacted)"),
+        ] {
+            assert_eq!(scrub(body.as_bytes(), "no").as_ref(), clean.as_bytes(), "{body}");
+        }
+        for (body, secret) in [("n", "no"), ("", "no"), ("on", "no"), ("any", "")] {
+            assert!(matches!(scrub(body.as_bytes(), secret), Cow::Borrowed(_)), "{body}");
+        }
+    }
 
     #[test]
     fn secrets_tokens_and_assertions_go_and_the_rest_stays() {

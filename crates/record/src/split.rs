@@ -18,6 +18,9 @@ use crate::scan::{Nest, text_end_in_chunk};
 /// How many bytes of an element that is too large, of a body that is no array, and of trailing bytes are kept.
 pub const HEAD_BYTES: usize = 4096;
 
+/// From this size on, in bytes, what is kept of an element grows by a quarter at a time.
+const GROW_GENTLY: usize = 1 << 20;
+
 const BYTE_ORDER_MARK: &[u8; 3] = b"\xef\xbb\xbf";
 
 /// What the splitter may hold.
@@ -338,6 +341,10 @@ impl Splitter {
         let chunk = self.advance(self.chunk.len());
         self.earlier_bytes += chunk.len() as u64;
         if self.earlier_bytes <= self.limits.record_bytes_max as u64 {
+            // By a quarter and not, as usual, by doubling: what is kept may be large, and many blobs are read at a time.
+            if self.kept.len() >= GROW_GENTLY && self.kept.capacity() - self.kept.len() < chunk.len() {
+                self.kept.reserve_exact(chunk.len().max(self.kept.len() / 4));
+            }
             self.kept.extend_from_slice(&chunk);
             return;
         }

@@ -294,6 +294,7 @@ impl TokenManager {
         let proof = self.proof(credential, &ask.token_endpoint());
         let request = client_credentials(&ask, &proof, Uuid::new_v4());
         let (status, headers, body) = self.exchange(request, REQUEST_TIME).await.map_err(TokenCause::Transport)?;
+        let body = proof.scrub(&body);
         let response = Response::new(status, &headers, &body);
         let grant = parse_token(&ask, &response, self.clock.now()).map_err(TokenCause::Token)?;
         Ok((asked_at, grant))

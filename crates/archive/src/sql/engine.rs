@@ -49,9 +49,9 @@ const FOOTER_CACHE_BYTES: usize = 32 << 20;
 /// try nearly always succeeds; more tries would hide that somebody else deletes files.
 const TRIES: usize = 3;
 
-/// Operators in one statement. The planner goes down as many levels as a chain of them has, each on the stack; a thousand
-/// comparisons joined by OR are planned in seconds, ten thousand in hours.
-pub const OPERATORS_MAX: usize = 2_000;
+/// Operators in one statement. The planner goes down as many levels as a chain of them has, each on the stack, and its time
+/// grows with the square of their number.
+pub const OPERATORS_MAX: usize = 1_000;
 
 /// Bytes of stack that the threads need which plan and run a statement of [`OPERATORS_MAX`] operators, whatever the
 /// compiler made of it. Untouched stack costs address space only.

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::{ErrorCode, MAX_MESSAGE};
+use crate::redact::redact;
 use crate::response::MAX_ERROR_BODY;
 use crate::text::{decode, first_chars, one_line};
 
@@ -90,7 +91,12 @@ impl ErrorText {
             ErrorCode::None => true,
         };
         let message = if says_itself { &self.message } else { &joined };
-        (code, one_line(message, MAX_MESSAGE))
+        let message = one_line(&redact(message), MAX_MESSAGE);
+        let code = match code {
+            ErrorCode::Other(text) => ErrorCode::Other(redact(&text)),
+            known => known,
+        };
+        (code, message)
     }
 }
 
@@ -236,6 +242,16 @@ mod tests {
         check(r#"{"error":{"code":"Odd","message":"m"}}"#, ErrorCode::Other("Odd".into()), "m");
         check(r#"{"Message":"denied"}"#, ErrorCode::None, "denied");
         check(r#""{\"error\":{\"code\":\"AF20023\",\"message\":\"m\"}}""#, ErrorCode::Af(20023), "m");
+    }
+
+    #[test]
+    fn what_looks_like_a_token_is_not_repeated() {
+        let token = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOi.c2ln";
+        let body = format!(r#"{{"error":{{"code":"AF50000","message":"bad Authorization: Bearer {token}"}}}}"#);
+        check(&body, ErrorCode::Af(50000), "bad Authorization: Bearer (redacted)");
+        check(&format!("denied: {token}"), ErrorCode::None, "denied: (redacted)");
+        let body = format!(r#"{{"code":"{token}","message":"m"}}"#);
+        check(&body, ErrorCode::Other("(redacted)".into()), "m");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::redact::redact;
 use crate::response::Response;
 use crate::text::{decode, one_line};
 use crate::time::Timestamp;
@@ -99,7 +100,8 @@ pub struct ErrorAnswer {
     pub status: StatusCode,
     /// What the body calls the error.
     pub code: ErrorCode,
-    /// The body's words, on one line, at most [`MAX_MESSAGE`] characters. Of a code that is a sentence, both halves.
+    /// The body's words, on one line, at most [`MAX_MESSAGE`] characters, without anything that looks like a token. Of a
+    /// code that is a sentence, both halves.
     pub message: String,
     /// The wait the server asks for.
     pub retry_after: Option<Duration>,
@@ -164,7 +166,7 @@ pub struct UnreadableAnswer {
     pub status: StatusCode,
     /// What is wrong with it.
     pub problem: String,
-    /// The beginning of the body, on one line, at most [`MAX_EXCERPT`] characters.
+    /// The beginning of the body, on one line, at most [`MAX_EXCERPT`] characters, without anything that looks like a token.
     pub excerpt: String,
     /// How many bytes the body had.
     pub body_length: usize,
@@ -205,7 +207,7 @@ impl ApiError {
             operation,
             status: response.status,
             problem: problem.into(),
-            excerpt: one_line(&decode(head), MAX_EXCERPT),
+            excerpt: one_line(&redact(&decode(head)), MAX_EXCERPT),
             body_length: response.body.len(),
         }))
     }

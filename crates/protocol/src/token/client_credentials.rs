@@ -2,13 +2,16 @@
 //!
 //! Never puts the credential anywhere but into the body, and never asks for more than the cloud's one resource.
 
+use std::borrow::Cow;
+
 use http::{HeaderName, HeaderValue};
 use url::Url;
-use url::form_urlencoded::Serializer;
+use url::form_urlencoded::{Serializer, byte_serialize};
 use uuid::Uuid;
 
 use super::{TokenAsk, TokenEndpoint};
 use crate::ids::ClientId;
+use crate::redact::scrub;
 use crate::request::Request;
 use crate::secret::{ClientAssertion, ClientSecret};
 
@@ -19,6 +22,21 @@ pub enum GrantCredential {
     Secret(ClientSecret),
     /// An assertion: made from a certificate for this one request, or another issuer's token.
     Assertion(ClientAssertion),
+}
+
+impl GrantCredential {
+    /// An answer's bytes without this credential, as it is and as a form holds it.
+    pub fn scrub<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+        let text = match self {
+            Self::Secret(secret) => secret.expose(),
+            Self::Assertion(assertion) => assertion.expose(),
+        };
+        let encoded: String = byte_serialize(text.as_bytes()).collect();
+        match scrub(body, text) {
+            Cow::Borrowed(body) => scrub(body, &encoded),
+            Cow::Owned(clean) => Cow::Owned(scrub(&clean, &encoded).into_owned()),
+        }
+    }
 }
 
 /// Asks for an app-only token. `request_id` is a fresh GUID that Entra logs, so that an exchange can be found again.
@@ -109,5 +127,13 @@ mod tests {
         assert_eq!(fields["client_assertion"], "h.c.s");
         assert_eq!(fields["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
         assert!(!fields.contains_key("client_secret"));
+    }
+
+    #[test]
+    fn an_echoed_credential_goes_in_both_its_forms() {
+        let credential = GrantCredential::Secret(ClientSecret::new("a/b c"));
+        let clean = credential.scrub(b"given a/b c as client_secret=a%2Fb+c&x");
+        assert_eq!(clean.as_ref(), b"given (redacted) as client_secret=(redacted)&x");
+        assert!(matches!(credential.scrub(b"a/b"), Cow::Borrowed(_)));
     }
 }

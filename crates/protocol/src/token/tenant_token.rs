@@ -3,11 +3,13 @@
 //! Never made from anything but a token endpoint's answer, and never parted from its tenant: there is no way to the bare
 //! text but onto a request that has passed [`crate::request::Request::authorize`].
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderValue;
 
 use crate::ids::TenantId;
+use crate::redact::scrub;
 use crate::secret::AccessToken;
 
 /// A token for one tenant on one cloud.
@@ -45,6 +47,11 @@ impl TenantToken {
             .expect("a token is visible ASCII, as checked when it was issued");
         value.set_sensitive(true);
         value
+    }
+
+    /// An answer's bytes without this token: some servers echo what they were sent.
+    pub fn scrub<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+        scrub(body, self.token.expose())
     }
 
     pub(crate) fn access_token(&self) -> &AccessToken {

@@ -17,7 +17,7 @@ use engine::tile::Schedule;
 use ledger::LedgerError;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 pub(super) use standing::judge_request;
@@ -82,6 +82,8 @@ pub(super) struct Worker {
     budget: Budget,
     /// Whoever works on the tenant's files holds this.
     files: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever reads an element that is large holds this.
+    large_element: Semaphore,
     memory: Mutex<Memory>,
     /// Contents were written down by somebody else while an activation was under way.
     nudge: tokio::sync::Notify,
@@ -123,6 +125,7 @@ impl Worker {
             tenant,
             budget: Budget::new(context.settings.collect.requests_per_minute),
             files: Arc::default(),
+            large_element: Semaphore::new(1),
             memory: Mutex::default(),
             nudge: tokio::sync::Notify::new(),
         }
@@ -282,6 +285,7 @@ impl Worker {
         let mut driver = Driver {
             context,
             client: self.client(context),
+            large_of_tenant: &self.large_element,
             mode,
             schedule: schedule(context, tenant),
             memory,

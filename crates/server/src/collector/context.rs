@@ -13,7 +13,7 @@ use protocol::ids::TenantId;
 use tokio::sync::Semaphore;
 
 use super::feed::Shared;
-use super::fetch::PIECE_BYTES;
+use super::fetch::{LARGE_ELEMENTS, PIECE_BYTES};
 use super::progress::Board;
 use super::{CollectorParts, Webhooks};
 use crate::clock::Clock;
@@ -52,6 +52,8 @@ pub(super) struct Context {
     pub(super) webhooks: Webhooks,
     /// Tenants that have consented since their worker last looked.
     renewed: Mutex<BTreeSet<TenantId>>,
+    /// Elements that are large and not complete yet.
+    pub(super) large_elements: Semaphore,
 }
 
 impl Context {
@@ -85,6 +87,7 @@ impl Context {
             memory_total,
             webhooks,
             renewed: Mutex::default(),
+            large_elements: Semaphore::new(LARGE_ELEMENTS),
             settings,
         }
     }

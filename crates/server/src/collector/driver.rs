@@ -20,7 +20,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use ledger::LedgerError;
 use protocol::ids::ContentType;
 use protocol::time::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::activation::Mode;
@@ -71,6 +71,7 @@ struct Retry {
 pub(super) struct Driver<'a> {
     pub(super) context: &'a Context,
     pub(super) client: Client<'a>,
+    pub(super) large_of_tenant: &'a Semaphore,
     pub(super) mode: Mode,
     pub(super) schedule: Schedule,
     pub(super) memory: &'a mut Memory,
@@ -271,6 +272,7 @@ impl Driver<'_> {
             let Some(content) = self.work.contents.pop_front() else { return Ok(()) };
             self.work.fetching += 1;
             let (context, client, pieces) = (self.context, self.client, self.pieces.clone());
+            let large_of_tenant = self.large_of_tenant;
             self.work.tasks.push(Box::pin(async move {
                 let slot = context.fetch_slots.acquire().await.expect("the semaphore is never closed");
                 context.metrics.fetching(1);
@@ -279,6 +281,8 @@ impl Driver<'_> {
                     content: Arc::clone(&content),
                     memory: &context.memory,
                     memory_total: context.memory_total,
+                    large: &context.large_elements,
+                    large_of_tenant,
                     pieces: &pieces,
                 };
                 let result = fetch.run().await;

@@ -4,6 +4,7 @@
 //! Never repeats a request but once, with a fresh token, when the token was refused; everything else is the engine's to
 //! say. Never sends a token anywhere `protocol` has not approved.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -116,24 +117,30 @@ impl<'a> Client<'a> {
                 Ok(answer) => answer?,
                 Err(_) => return Err(timeout().into()),
             };
-            match parse(&Response::new(status, &headers, &body)) {
+            let error = match parse(&Response::new(status, &headers, &body)) {
                 Ok(value) => return Ok(value),
-                Err(error) => self.ask_again(operation, error, &held, &mut refused_before)?,
-            }
+                Err(error) => error,
+            };
+            // An error is shown and stored, so it is read again without the token if that was echoed.
+            let error = match held.token.scrub(&body) {
+                Cow::Owned(clean) => parse(&Response::new(status, &headers, &clean)).err().unwrap_or(error),
+                Cow::Borrowed(_) => error,
+            };
+            self.ask_again(operation, error, &held, &mut refused_before)?;
         }
     }
 
-    /// Sends a request for a blob; the answer's body is still to come.
-    pub(super) async fn open(&self, request: Request) -> Result<Answer, Failure> {
+    /// Sends a request for a blob; the answer's body is still to come. With it, the token it was asked for with.
+    pub(super) async fn open(&self, request: Request) -> Result<(Answer, Arc<HeldToken>), Failure> {
         let mut refused_before = false;
         loop {
             let held = self.allowed().await?;
             let answer = self.send(Operation::Blob, request.clone(), &held).await?;
             if check_blob_response(answer.status, &answer.headers).is_ok() {
-                return Ok(answer);
+                return Ok((answer, held));
             }
             let body = answer.body.read_some(MAX_ERROR_BODY).await;
-            let error = parse_blob_error(&Response::new(answer.status, &answer.headers, &body));
+            let error = parse_blob_error(&Response::new(answer.status, &answer.headers, &held.token.scrub(&body)));
             self.ask_again(Operation::Blob, error, &held, &mut refused_before)?;
         }
     }

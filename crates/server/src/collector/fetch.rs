@@ -8,20 +8,28 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use engine::model::Pending;
-use http::{HeaderMap, StatusCode};
 use protocol::activity::{check_blob_response, error_in_blob, list_content_next, retrieve_content};
 use protocol::response::{MAX_ERROR_BODY, Response};
 use record::{Item, SplitError, Splitter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::batch::Piece;
 use super::feed::{Client, Failure};
+use crate::tokens::HeldToken;
 use crate::transport::{Answer, Body, TransportError};
 
 /// Bytes of elements that are handed over together: fewer means more wake-ups of the writing thread, more means more
 /// memory for each blob under way.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
+
+/// Beyond this, an element that has not ended needs a place of its own: it is not counted by the bytes of its chunks any more.
+/// Fewer bytes mean that ordinary blobs wait for each other; the blobs under way may keep this much each.
+const LARGE_ELEMENT: usize = 512 << 10;
+
+/// Elements larger than [`LARGE_ELEMENT`] that may be under way at a time, one for each tenant at most. Each may grow to the
+/// largest record, so these are half of the memory that blobs take.
+pub(super) const LARGE_ELEMENTS: usize = 3;
 
 /// Further pages of one blob. None has ever been seen (activity-api.md §2.4).
 const FURTHER_PAGES_MAX: usize = 1000;
@@ -79,6 +87,9 @@ pub(super) struct Fetch<'a> {
     pub(super) memory: &'a Arc<Semaphore>,
     /// How many permits [`Self::memory`] has in all.
     pub(super) memory_total: usize,
+    /// Places for large elements, over all tenants, and the tenant's own: whoever delays one delays his own tenant first.
+    pub(super) large: &'a Semaphore,
+    pub(super) large_of_tenant: &'a Semaphore,
     pub(super) pieces: &'a mpsc::Sender<Piece>,
 }
 
@@ -100,9 +111,9 @@ impl Fetch<'_> {
         let mut bytes = 0;
         let mut seen = Vec::new();
         loop {
-            let answer = self.client.open(request).await?;
+            let (answer, held) = self.client.open(request).await?;
             let next = check_blob_response(answer.status, &answer.headers).ok().and_then(|head| head.next);
-            bytes += self.read(answer).await?;
+            bytes += self.read(answer, &held).await?;
             let Some(next) = next else { break };
             if seen.contains(&next) || seen.len() >= FURTHER_PAGES_MAX {
                 tracing::warn!(tenant = %self.client.tenant, content_id = %self.content.content.content_id, "a blob's pages repeat");
@@ -116,12 +127,13 @@ impl Fetch<'_> {
         Ok(bytes)
     }
 
-    async fn read(&self, answer: Answer) -> Result<u64, FetchFailure> {
+    async fn read(&self, answer: Answer, held: &HeldToken) -> Result<u64, FetchFailure> {
         let Answer { status, headers, mut body } = answer;
         let limits = &self.client.shared.settings.limits;
         let mut splitter = Splitter::new(record::Limits { record_bytes_max: limits.record_bytes });
         let mut gathered = Gathered::default();
         let mut head = BytesMut::new();
+        let mut large = None;
         let started = Instant::now();
         let mut bytes: u64 = 0;
         while let Some(chunk) = self.next_chunk(&mut body, started, bytes).await? {
@@ -136,7 +148,15 @@ impl Fetch<'_> {
             splitter.push(chunk);
             if let Err(error) = self.take_items(&mut splitter, &mut gathered).await? {
                 self.hand_over(&mut gathered).await?;
-                return self.not_a_blob(error, status, &headers, head, body).await;
+                return self.not_a_blob(error, held, Response::new(status, &headers, &head), body).await;
+            }
+            let is_large = splitter.remainder().len() > LARGE_ELEMENT;
+            if is_large && large.is_none() {
+                // With nothing in hand, so that those who have the places do not wait for us.
+                self.hand_over(&mut gathered).await?;
+                large = Some(self.place_for_large().await);
+            } else if !is_large {
+                large = None;
             }
             // Nobody may keep much memory while waiting for more of it, or all could wait for each other.
             if gathered.arrived >= PIECE_BYTES {
@@ -155,7 +175,7 @@ impl Fetch<'_> {
             Ok(ended) => Ok(ended.bytes),
             // All before it was handed over, so this is what there is left to keep.
             Err(error @ SplitError::Truncated { .. }) => Err(FetchFailure::NotABlob { error, kept: remainder }),
-            Err(error) => self.not_a_blob(error, status, &headers, head, body).await,
+            Err(error) => self.not_a_blob(error, held, Response::new(status, &headers, &head), body).await,
         }
     }
 
@@ -199,10 +219,25 @@ impl Fetch<'_> {
         Arc::clone(self.memory).acquire_many_owned(permits).await.expect("the semaphore is never closed")
     }
 
+    /// Waits until an element may grow large.
+    async fn place_for_large(&self) -> [SemaphorePermit<'_>; 2] {
+        let closed = "the semaphore is never closed";
+        let of_tenant = self.large_of_tenant.acquire().await.expect(closed);
+        [of_tenant, self.large.acquire().await.expect(closed)]
+    }
+
     async fn hand_over(&self, gathered: &mut Gathered) -> Result<(), FetchFailure> {
-        let Gathered { items, permit, .. } = std::mem::take(gathered);
+        let Gathered { items, bytes, mut permit, .. } = std::mem::take(gathered);
         // What the splitter keeps of an element that is not complete is its own copy, so the chunk's share can go.
-        let (false, Some(permit)) = (items.is_empty(), permit) else { return Ok(()) };
+        if items.is_empty() {
+            return Ok(());
+        }
+        if bytes > permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) + PIECE_BYTES {
+            // Of an element from many chunks, only the last is counted. Let go first: nobody waits with much in hand.
+            drop(permit.take());
+            permit = Some(self.reserve(bytes).await);
+        }
+        let Some(permit) = permit else { return Ok(()) };
         let piece = Piece::Items { content: Arc::clone(&self.content), items, permit };
         self.pieces.send(piece).await.map_err(|_| FetchFailure::CommitterGone)
     }
@@ -211,20 +246,21 @@ impl Fetch<'_> {
     async fn not_a_blob(
         &self,
         error: SplitError,
-        status: StatusCode,
-        headers: &HeaderMap,
-        mut head: BytesMut,
+        held: &HeldToken,
+        begun: Response<'_>,
         body: Body,
     ) -> Result<u64, FetchFailure> {
         if !matches!(error, SplitError::NotAnArray { .. }) {
             return Err(FetchFailure::NotABlob { kept: trailing(&error), error });
         }
+        let mut head = begun.body.to_vec();
         let room = MAX_ERROR_BODY.saturating_sub(head.len());
         if room > 0 {
             head.extend_from_slice(&body.read_some(room).await);
         }
-        let head = head.freeze();
-        if let Some(error) = error_in_blob(&Response::new(status, headers, &head)) {
+        // No record of anybody, so it need not be kept with our token in it.
+        let head = Bytes::from(held.token.scrub(&head).into_owned());
+        if let Some(error) = error_in_blob(&Response::new(begun.status, begun.headers, &head)) {
             return Err(Failure::Api { error, refused_again: None }.into());
         }
         match self.lone_record(&head).await? {

@@ -39,6 +39,8 @@ pub(super) struct Standing {
     pub(super) refused: Vec<(ContentType, Failure)>,
     /// The service's own wait before any start of this tenant.
     pub(super) start_not_before: Option<Timestamp>,
+    /// Types that were started and are not enabled all the same, with the moment they may be started again.
+    pub(super) not_enabled: Vec<(ContentType, Timestamp)>,
     /// Something was started.
     pub(super) started: bool,
 }
@@ -76,6 +78,16 @@ pub(super) async fn look_after(
             known.iter().any(|known| known.content_type == *content_type && known.enabled == Some(true))
         };
         standing.refused.retain(|(content_type, _)| !is_enabled(content_type));
+        for (content_type, action) in decide(context.clock.now(), wanted, &known, standing.start_not_before) {
+            let is_told = |(told, _): &(ContentType, Timestamp)| *told == content_type;
+            let is_refused = standing.refused.iter().any(|(refused, _)| *refused == content_type);
+            match action {
+                SubscriptionAction::Wait { until } if !is_refused && !standing.waiting.iter().any(is_told) => {
+                    standing.not_enabled.push((content_type, until));
+                }
+                SubscriptionAction::Wait { .. } | SubscriptionAction::Start | SubscriptionAction::Nothing => {}
+            }
+        }
     }
     Ok(standing)
 }

@@ -12,6 +12,8 @@ mod coverage;
 #[cfg(test)]
 mod durable;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod isolation;
 #[cfg(test)]
 mod operator;

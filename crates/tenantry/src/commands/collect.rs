@@ -150,6 +150,17 @@ pub(crate) fn outcome(report: &RunReport) -> Result<(), Failure> {
             "stopped before everything was collected; the next run goes on where this one was",
         ));
     }
+    if let Some(tenant) = report.tenants.iter().find(|tenant| tenant.unfinished == 0 && !tenant.unlisted.is_empty()) {
+        let types: Vec<_> = tenant.unlisted.iter().map(ToString::to_string).collect();
+        return Err(Failure::new(
+            Code::Incomplete,
+            format!(
+                "tenant {}: {} could not be listed to the end (see the log); the next run tries again",
+                tenant.progress.tenant,
+                types.join(", ")
+            ),
+        ));
+    }
     let unfinished: u64 = report.tenants.iter().map(|tenant| tenant.unfinished).sum();
     let reason = report.tenants.iter().find_map(|tenant| tenant.last_failure.as_deref()).unwrap_or("see the log");
     Err(Failure::new(

@@ -83,8 +83,10 @@ impl Worker {
     ) -> Result<Option<Vec<ContentType>>, LedgerError> {
         let now = context.clock.now();
         for (content_type, until) in &standing.waiting {
-            let at = Instant::now() + (*until - now).to_std().unwrap_or_default();
-            memory.hold_type(content_type, at);
+            memory.hold_type(content_type, Instant::now() + (*until - now).to_std().unwrap_or_default());
+        }
+        // What was just started is not held: the next look at the subscriptions may find it enabled.
+        for (content_type, until) in standing.waiting.iter().chain(&standing.not_enabled) {
             let kind = ProblemKind::SubscriptionMissing;
             let problem = kind.stands_in_the_way(None, memory.book.find(Some(content_type)), now, Some(*until));
             memory.book.write(&context.ledger, &context.board, self.tenant, Some(content_type), Some(problem)).await?;
@@ -131,7 +133,8 @@ impl Worker {
         if mode.ends() {
             memory.once.unlisted.insert(content_type.clone());
         }
-        if is_shown(kind, failures) {
+        // A run that ends does not come back to see whether it passes.
+        if is_shown(kind, failures) || mode.ends() {
             let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(key), now, next);
             memory.book.write(&context.ledger, &context.board, self.tenant, key, Some(problem)).await?;
         }
