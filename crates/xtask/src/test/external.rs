@@ -27,6 +27,7 @@ pub(super) fn run(root: &Path) -> anyhow::Result<Counts> {
     );
     let target = crate::target_folder(root)?;
     let program = target.join("debug").join(format!("tenantry{}", std::env::consts::EXE_SUFFIX));
+    tools::ensure_chromium()?;
     let python = virtual_environment(root, &target)?;
     let mut counts = Counts::default();
     for script in scripts {

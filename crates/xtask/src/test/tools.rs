@@ -23,6 +23,15 @@ pub(super) fn ensure_python() -> anyhow::Result<()> {
     install("Python 3 with its venv module", &["python3", "python3-venv"])
 }
 
+/// A Chromium that can be driven; the virtual environment brings what drives it, and no browser of its own.
+pub(super) fn ensure_chromium() -> anyhow::Result<()> {
+    let named = std::env::var_os("CHROMIUM").is_some();
+    if named || ["chromium", "chromium-browser"].iter().any(|name| answers(name, &["--version"])) {
+        return Ok(());
+    }
+    install("Chromium", &["chromium"])
+}
+
 /// Whether `cargo nextest` is installed.
 pub(super) fn has_nextest(root: &Path) -> bool {
     silently(crate::cargo(root).args(["nextest", "--version"]))
