@@ -8,11 +8,15 @@ use std::borrow::Cow;
 /// What stands where a secret stood.
 const REDACTED: &str = "(redacted)";
 
-/// `body` with every occurrence of `secret` replaced; unchanged, and not copied, when there is none.
+/// What is shorter is left alone: nobody's secret, and the words of an honest answer are full of it.
+const SECRET_MIN: usize = 8;
+
+/// `body` with every occurrence of `secret` replaced; unchanged, and not copied, when there is none or when `secret` has
+/// fewer than 8 bytes.
 pub(crate) fn scrub<'b>(body: &'b [u8], secret: &str) -> Cow<'b, [u8]> {
     let secret = secret.as_bytes();
     let find = |from: &[u8]| from.windows(secret.len()).position(|window| window == secret);
-    let Some(first) = (!secret.is_empty()).then(|| find(body)).flatten() else { return Cow::Borrowed(body) };
+    let Some(first) = (secret.len() >= SECRET_MIN).then(|| find(body)).flatten() else { return Cow::Borrowed(body) };
     let mut clean = Vec::with_capacity(body.len());
     let (mut rest, mut next) = (body, Some(first));
     while let Some(at) = next {
@@ -69,6 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_too_short_for_a_secret_leaves_an_answer_whole() {
+        assert!(matches!(scrub(b"access_token", "s"), Cow::Borrowed(_)));
+        assert!(matches!(scrub(b"1234567", "1234567"), Cow::Borrowed(_)));
+        assert_eq!(scrub(b"12345678", "12345678").as_ref(), b"(redacted)");
+    }
+
+    #[test]
     fn what_follows_bearer_goes_unless_it_is_prose() {
         assert_eq!(redact("got 'Bearer 0123abcd', sorry"), "got 'Bearer (redacted)', sorry");
         assert_eq!(redact("bearer abcdefghijklmnopqrst"), "bearer (redacted)");
@@ -80,14 +91,14 @@ mod tests {
     #[test]
     fn a_known_secret_goes_wherever_it_stands_and_a_body_without_it_is_not_copied() {
         for (body, clean) in [
-            ("no", "(redacted)"),
-            ("a no b nono", "a (redacted) b (redacted)(redacted)"),
-            ("non", "(redacted)n"),
-            ("xno", "x(redacted)"),
+            ("nonsense", "(redacted)"),
+            ("a nonsense b nonsensenonsense", "a (redacted) b (redacted)(redacted)"),
+            ("nonsensens", "(redacted)ns"),
+            ("xnonsense", "x(redacted)"),
         ] {
-            assert_eq!(scrub(body.as_bytes(), "no").as_ref(), clean.as_bytes(), "{body}");
+            assert_eq!(scrub(body.as_bytes(), "nonsense").as_ref(), clean.as_bytes(), "{body}");
         }
-        for (body, secret) in [("n", "no"), ("", "no"), ("on", "no"), ("any", "")] {
+        for (body, secret) in [("nonsens", "nonsense"), ("", "nonsense"), ("onsense", "nonsense"), ("any", "")] {
             assert!(matches!(scrub(body.as_bytes(), secret), Cow::Borrowed(_)), "{body}");
         }
     }

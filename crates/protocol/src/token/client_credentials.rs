@@ -131,9 +131,9 @@ mod tests {
 
     #[test]
     fn an_echoed_credential_goes_in_both_its_forms() {
-        let credential = GrantCredential::Secret(ClientSecret::new("a/b c"));
-        let clean = credential.scrub(b"given a/b c as client_secret=a%2Fb+c&x");
+        let credential = GrantCredential::Secret(ClientSecret::new("aa/bb cc"));
+        let clean = credential.scrub(b"given aa/bb cc as client_secret=aa%2Fbb+cc&x");
         assert_eq!(clean.as_ref(), b"given (redacted) as client_secret=(redacted)&x");
-        assert!(matches!(credential.scrub(b"a/b"), Cow::Borrowed(_)));
+        assert!(matches!(credential.scrub(b"aa/bb c"), Cow::Borrowed(_)));
     }
 }

@@ -175,7 +175,7 @@ fn fuzz_webhook_bodies() {
             }
         }
     });
-    assert!(notified.get() > 100 && validated.get() > 10, "{} and {}", notified.get(), validated.get());
+    assert!(notified.get() > 100 && validated.get() > 5, "{} and {}", notified.get(), validated.get());
 }
 
 #[test]
