@@ -3,11 +3,13 @@
 pub mod checkup;
 pub mod consent;
 pub mod coverage;
+pub mod credential;
 pub mod model;
 pub mod pacing;
 pub mod problem;
 pub mod retry;
 pub mod silence;
+pub mod skew;
 pub mod subscription;
 pub mod tile;
 pub mod token;

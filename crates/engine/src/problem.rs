@@ -46,7 +46,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for documentation and tests.
-    pub const ALL: [ProblemKind; 32] = [
+    pub const ALL: [ProblemKind; 33] = [
         Self::Admin(AdminStep::EnableAuditing),
         Self::Admin(AdminStep::GrantPermission),
         Self::Admin(AdminStep::GiveConsent),
@@ -63,6 +63,7 @@ impl ProblemKind {
         Self::App(AppStep::RotateCertificate),
         Self::App(AppStep::CheckClock),
         Self::App(AppStep::FixFederation),
+        Self::App(AppStep::ProvideAssertion),
         Self::App(AppStep::FixRegistration),
         Self::App(AppStep::MakeMultitenant),
         Self::App(AppStep::FixCloud),
@@ -182,9 +183,16 @@ impl ProblemKind {
         now: Timestamp,
         next_attempt_at: Option<Timestamp>,
     ) -> Problem {
-        let message = match detail.map(str::trim).filter(|detail| !detail.is_empty()) {
-            Some(detail) => format!("{} ({detail}): {}", self.problem(), self.remedy()),
-            None => format!("{}: {}", self.problem(), self.remedy()),
+        let (problem, remedy) = (self.problem(), self.remedy());
+        // Errors that know their remedy bring it along, and some begin as the problem does; nothing is said twice.
+        let detail = detail.map(str::trim).unwrap_or_default();
+        let detail = detail.strip_suffix(remedy).map_or(detail, |rest| rest.trim_end_matches([':', ' ']));
+        let message = if detail.is_empty() {
+            format!("{problem}: {remedy}")
+        } else if detail.starts_with(problem) {
+            format!("{detail}: {remedy}")
+        } else {
+            format!("{problem} ({detail}): {remedy}")
         };
         let since = before.filter(|before| before.kind == self.as_str()).map_or(now, |before| before.since.min(now));
         Problem { kind: self.as_str().to_owned(), message, since, next_attempt_at }
@@ -250,6 +258,7 @@ fn app_word(step: AppStep) -> &'static str {
         AppStep::RotateCertificate => "certificate_expired",
         AppStep::CheckClock => "assertion_time_wrong",
         AppStep::FixFederation => "federation_mismatch",
+        AppStep::ProvideAssertion => "federated_token_missing",
         AppStep::FixRegistration => "registration_wrong",
         AppStep::MakeMultitenant => "app_single_tenant",
         AppStep::FixCloud => "app_wrong_cloud",

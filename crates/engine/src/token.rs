@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use protocol::entra::{EntraDisposition, RetryClass, THROTTLE_WAIT};
+use protocol::ids::TenantId;
 
 use crate::model::Jitter;
 
@@ -29,6 +30,22 @@ const ADMIN: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 /// Waits while the operator has something to do: the same for all tenants, and one request each time.
 const OPERATOR: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
 
+/// How often a managed identity's endpoint is asked before its credential is given up for this time (entra.md §5.4).
+const IDENTITY_TRIES: u32 = 5;
+
+/// The fleet whose tokens may all be asked for at once, some at a time: too small to be a burst to anybody.
+const UNPACED_TENANTS: usize = 256;
+
+/// Of a larger fleet, so many may come at once; the rest follow at an even pace.
+const BURST: u32 = 32;
+
+/// A large fleet's first tokens are spread over this long, and no later burst is denser than that. Smaller: more than twice
+/// the mean rate, which is one request a tenant in 56 to 70 minutes. Larger: the last tenants start late.
+const FILL_TIME: Duration = Duration::from_secs(50 * 60);
+
+/// The slowest pace, so that a fleet of middling size does not start slower than a huge one: ten requests in three seconds.
+const SPACING_MAX: Duration = Duration::from_millis(300);
+
 /// What to do with a token that has just come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -50,6 +67,66 @@ pub fn plan(lifetime: Duration, refresh_in: Option<Duration>, jitter: Jitter) ->
     let earlier = f64::from(100 - jitter.percent.min(50)) / 100.0;
     let renew_after = jitter.spread(latest.mul_f64(earlier)).min(latest);
     Plan { renew_after, use_for }
+}
+
+/// A spread that differs from tenant to tenant and from one renewal to the next, and is the same in every run.
+pub fn jitter(tenant: TenantId, times: u64) -> Jitter {
+    let (high, low) = tenant.as_uuid().as_u64_pair();
+    Jitter { seed: high.rotate_left(32) ^ low ^ times.wrapping_mul(0x9e37_79b9_7f4a_7c15), percent: 20 }
+}
+
+/// How fast a fleet's tokens may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// The time between two requests, on average. Zero: no pace.
+    pub spacing: Duration,
+    /// Requests that may come before their time.
+    pub burst: u32,
+}
+
+/// The pace of a fleet of `tenants`.
+pub fn pace(tenants: usize) -> Pace {
+    if tenants <= UNPACED_TENANTS {
+        return Pace { spacing: Duration::ZERO, burst: BURST };
+    }
+    let tenants = u32::try_from(tenants).unwrap_or(u32::MAX);
+    Pace { spacing: (FILL_TIME / tenants).min(SPACING_MAX), burst: BURST }
+}
+
+/// When a fleet's `number`-th tenant (from 0) may ask first, counted from the start.
+pub fn first_turn(number: usize, pace: Pace) -> Duration {
+    pace.spacing.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX).saturating_sub(pace.burst))
+}
+
+/// Whose turn it is: hands out moments no denser than a pace. Times count from any fixed moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Turns {
+    /// When the next request would be due if none came before its time.
+    due: Duration,
+}
+
+impl Turns {
+    /// How long whoever asks at `now` has to wait for their turn.
+    pub fn wait(&self, now: Duration, pace: Pace) -> Duration {
+        self.due.saturating_sub(pace.spacing * pace.burst).saturating_sub(now)
+    }
+
+    /// Takes the next turn, and says how long to wait for it.
+    pub fn take(&mut self, now: Duration, pace: Pace) -> Duration {
+        let wait = self.wait(now, pace);
+        self.due = self.due.max(now) + pace.spacing;
+        wait
+    }
+}
+
+/// How long to wait before a managed identity's endpoint is asked again, after `tries` failures; `None`: not this time.
+pub fn retry_identity(tries: u32) -> Option<Duration> {
+    (tries < IDENTITY_TRIES).then(|| BACK_OFF.0 * (1 << tries.saturating_sub(1).min(10)))
+}
+
+/// Through when a managed identity's token that lives for `lifetime` is used; then a new one is asked for.
+pub fn plan_identity(lifetime: Duration) -> Duration {
+    lifetime - RENEW_BEFORE_EXPIRY.min(lifetime / 2)
 }
 
 /// How long to wait after the `attempts`-th failure in a row (1 is the first) that Entra ID itself reported.

@@ -195,6 +195,16 @@ impl Cloud {
         self.login.as_str().trim_end_matches('/')
     }
 
+    /// The audience of tokens that are exchanged for others: what federated credentials and managed identities are made
+    /// out to (entra.md §5.3).
+    pub fn token_exchange_audience(&self) -> &'static str {
+        match self.name {
+            CloudName::Commercial | CloudName::Gcc | CloudName::Custom => "api://AzureADTokenExchange",
+            CloudName::GccHigh | CloudName::Dod => "api://AzureADTokenExchangeUSGov",
+            CloudName::China => "api://AzureADTokenExchangeChina",
+        }
+    }
+
     /// The resource (audience) to ask tokens for, with no trailing slash.
     pub fn resource(&self) -> &str {
         &self.resource

@@ -8,6 +8,10 @@ use std::borrow::Cow;
 /// What stands where a secret stood.
 const REDACTED: &str = "(redacted)";
 
+/// Names of fields whose values are secrets, whatever they look like.
+const SECRET_FIELDS: [&str; 6] =
+    ["access_token", "refresh_token", "id_token", "client_secret", "client_assertion", "code_verifier"];
+
 /// What is shorter is left alone: nobody's secret, and the words of an honest answer are full of it.
 const SECRET_MIN: usize = 8;
 
@@ -29,20 +33,35 @@ pub(crate) fn scrub<'b>(body: &'b [u8], secret: &str) -> Cow<'b, [u8]> {
     Cow::Owned(clean)
 }
 
-/// `text` with every word that looks like a token, an assertion or a client secret replaced by `(redacted)`, and the word
-/// after `Bearer` if it is none of prose. GUIDs, hex thumbprints, times, host names and error codes stay.
+/// `text` with every word that looks like a token, an assertion or a client secret replaced by `(redacted)`, the value of
+/// every field that holds one, in JSON or in a form, and the word after `Bearer` if it is none of prose. GUIDs, hex
+/// thumbprints, times, host names and error codes stay.
 pub(crate) fn redact(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text;
-    let mut is_credential = false;
+    let (mut is_credential, mut is_value) = (false, false);
     while let Some(start) = rest.find(is_word_character) {
         let (gap, after_gap) = rest.split_at(start);
-        let end = after_gap.find(|character| !is_word_character(character)).unwrap_or(after_gap.len());
-        let (word, after_word) = after_gap.split_at(end);
         safe.push_str(gap);
-        let hide = may_be_secret(word) || (is_credential && !is_prose(word));
-        safe.push_str(if hide { REDACTED } else { word });
+        // `"access_token":"…"`: through the closing quotation mark, blanks and all.
+        is_value = is_value && gap.contains(':');
+        let end = match is_value && gap.ends_with('"') {
+            true => after_gap.find('"'),
+            false => after_gap.find(|character| !is_word_character(character)),
+        };
+        let (word, after_word) = after_gap.split_at(end.unwrap_or(after_gap.len()));
+        match word.split_once('=') {
+            _ if is_value => safe.push_str(REDACTED),
+            Some((field, _)) if SECRET_FIELDS.contains(&field) => {
+                safe.push_str(field);
+                safe.push('=');
+                safe.push_str(REDACTED);
+            }
+            _ if may_be_secret(word) || (is_credential && !is_prose(word)) => safe.push_str(REDACTED),
+            _ => safe.push_str(word),
+        }
         is_credential = word.eq_ignore_ascii_case("bearer");
+        is_value = SECRET_FIELDS.contains(&word);
         rest = after_word;
     }
     safe.push_str(rest);
@@ -111,6 +130,27 @@ mod tests {
             let shown =
                 redact(&format!("AADSTS7000215: given '{hidden}', app '6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11'."));
             assert_eq!(shown, "AADSTS7000215: given '(redacted)', app '6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11'.");
+        }
+    }
+
+    #[test]
+    fn the_value_of_a_secret_field_goes_whatever_it_looks_like() {
+        for (text, shown) in [
+            (r#"{"access_token":"short one","x":"y"}"#, r#"{"access_token":"(redacted)","x":"y"}"#),
+            (r#"{"client_secret" : "a b, c"}"#, r#"{"client_secret" : "(redacted)"}"#),
+            (r#"{"access_token":"cut o"#, r#"{"access_token":"(redacted)"#),
+            (
+                "grant=x&client_secret=abc&client_assertion=d",
+                "grant=x&client_secret=(redacted)&client_assertion=(redacted)",
+            ),
+            ("code_verifier: abc, and so on", "code_verifier: (redacted), and so on"),
+            (
+                "neither client_secret nor 'client_assertion' is there",
+                "neither client_secret nor 'client_assertion' is there",
+            ),
+            (r#"{"access_token":null,"error":"e"}"#, r#"{"access_token":(redacted),"error":"e"}"#),
+        ] {
+            assert_eq!(redact(text), shown);
         }
     }
 

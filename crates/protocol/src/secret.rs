@@ -52,6 +52,11 @@ secret!(
 );
 
 secret!(
+    /// What App Service wants to see before it hands out a managed identity's token.
+    IdentityHeader
+);
+
+secret!(
     /// The shared secret that Microsoft echoes in `Webhook-AuthID`: the only proof that a notification is genuine.
     WebhookAuthId
 );

@@ -4,8 +4,10 @@
 //! tokio's, so a test pauses it; spans (token lifetimes, budgets) are measured by tokio's instant, which no clock jump moves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use protocol::time::Timestamp;
 use tokio::time::Instant;
 
@@ -41,8 +43,54 @@ impl TokioClock {
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        let elapsed = chrono::TimeDelta::from_std(self.origin.elapsed()).unwrap_or(chrono::TimeDelta::MAX);
+        let elapsed = TimeDelta::from_std(self.origin.elapsed()).unwrap_or(TimeDelta::MAX);
         self.start.checked_add_signed(elapsed).unwrap_or(Timestamp::MAX_UTC)
+    }
+}
+
+/// Our clock, set right by the server's where the two differ noticeably: what the server will judge a time by.
+pub struct ServerClock {
+    clock: Arc<dyn Clock>,
+    /// Milliseconds the server is ahead of us, as last seen.
+    ahead: AtomicI64,
+    /// Whether the operator knows.
+    told: AtomicBool,
+}
+
+impl ServerClock {
+    /// A clock that is taken to agree until an answer says otherwise.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ahead: AtomicI64::new(0), told: AtomicBool::new(false) }
+    }
+
+    /// What the server's clock shows, as far as we know.
+    pub fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        now.checked_add_signed(engine::skew::allowance(self.ahead())).unwrap_or(now)
+    }
+
+    /// How far the server is ahead of us (negative: behind), by its last answer.
+    pub fn ahead(&self) -> TimeDelta {
+        TimeDelta::milliseconds(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// Takes note of the `Date` of an answer that has just come after `took`; tells the operator when the clocks begin to
+    /// differ, and when they agree again.
+    pub(crate) fn note(&self, date: Timestamp, took: Duration) {
+        let Some(ahead) = engine::skew::offset(self.clock.now(), took, date) else { return };
+        self.ahead.store(ahead.num_milliseconds(), Ordering::Relaxed);
+        let differs = !engine::skew::allowance(ahead).is_zero();
+        if self.told.swap(differs, Ordering::Relaxed) == differs {
+            return;
+        }
+        if differs {
+            tracing::warn!(
+                server_ahead_s = ahead.num_seconds(),
+                "this machine's clock does not agree with Entra ID's: it is allowed for, but set it by NTP"
+            );
+        } else {
+            tracing::info!("this machine's clock agrees with Entra ID's again");
+        }
     }
 }
 

@@ -8,6 +8,8 @@ pub mod credential;
 pub mod doctor;
 pub mod instance;
 pub mod listen;
+#[cfg(test)]
+mod logs;
 pub mod metrics;
 pub mod private_file;
 pub mod residence;

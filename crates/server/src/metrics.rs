@@ -55,6 +55,12 @@ struct KindLabels {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    credential: u32,
+    kind: &'static str,
+}
+
 /// Every number the collector counts.
 pub struct Metrics {
     registry: Registry,
@@ -76,13 +82,15 @@ pub struct Metrics {
     tenants_with_problem: Gauge,
     tenants_working: Gauge,
     fetching: Gauge,
-    certificate_expires: Gauge,
     damaged_segments: Gauge,
     relisting_requests: Counter,
     relisting_found: Counter,
     webhook_calls: Family<KindLabels, Counter>,
     webhook_entries: Family<KindLabels, Counter>,
     webhook_drifts: Family<KindLabels, Counter>,
+    credential_expires: Family<CredentialLabels, Gauge>,
+    credential_usable: Family<CredentialLabels, Gauge>,
+    clock_ahead: Gauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -134,13 +142,15 @@ impl Metrics {
             tenants_with_problem: Gauge::default(),
             tenants_working: Gauge::default(),
             fetching: Gauge::default(),
-            certificate_expires: Gauge::default(),
             damaged_segments: Gauge::default(),
             relisting_requests: Counter::default(),
             relisting_found: Counter::default(),
             webhook_calls: Family::default(),
             webhook_entries: Family::default(),
             webhook_drifts: Family::default(),
+            credential_expires: Family::default(),
+            credential_usable: Family::default(),
+            clock_ahead: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -190,9 +200,20 @@ impl Metrics {
         );
         registry.register("blobs_fetching", "Blobs being fetched", self.fetching.clone());
         registry.register(
-            "certificate_expires_timestamp_seconds",
-            "Unix time at which the first of the app's certificates expires; 0 when it has none",
-            self.certificate_expires.clone(),
+            "credential_expires_timestamp_seconds",
+            "Unix time at which a credential of the app expires, for those that say",
+            self.credential_expires.clone(),
+        );
+        registry.register(
+            "credential_usable",
+            "1 while a credential of the app can be used, 0 while it is refused, expired or unreadable",
+            self.credential_usable.clone(),
+        );
+        registry.register_with_unit(
+            "server_clock_ahead",
+            "How far Entra ID's clock is ahead of this machine's",
+            Unit::Seconds,
+            self.clock_ahead.clone(),
         );
         self.register_webhook();
     }
@@ -269,8 +290,17 @@ impl Metrics {
         self.fetching.inc_by(change);
     }
 
-    pub(crate) fn certificate_expires(&self, unix_seconds: i64) {
-        self.certificate_expires.set(unix_seconds);
+    /// How the `number`-th credential is, and when it expires (Unix time), if that is known.
+    pub(crate) fn credential(&self, number: usize, kind: &'static str, usable: bool, expires: Option<i64>) {
+        let labels = CredentialLabels { credential: u32::try_from(number).unwrap_or(u32::MAX), kind };
+        self.credential_usable.get_or_create(&labels).set(i64::from(usable));
+        if let Some(expires) = expires {
+            self.credential_expires.get_or_create(&labels).set(expires);
+        }
+    }
+
+    pub(crate) fn clock_ahead(&self, seconds: i64) {
+        self.clock_ahead.set(seconds);
     }
 
     /// A closed window was listed again.

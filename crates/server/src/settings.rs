@@ -9,11 +9,10 @@ use std::time::Duration;
 use engine::tile::Grid;
 use protocol::cloud::Cloud;
 use protocol::ids::{ClientId, ContentType, PublisherId};
-use protocol::secret::ClientSecret;
 
-pub use protocol::token::{AssertionAlgorithm, TokenEndpoint};
+pub use protocol::token::{AssertionAlgorithm, IdentityEndpoint, IdentityName, TokenEndpoint};
 
-use crate::credential::CertificateCredential;
+pub use crate::credential::Credential;
 
 /// Everything the collector is told.
 #[derive(Debug, Clone)]
@@ -41,15 +40,6 @@ pub struct AppSettings {
     pub credentials: Vec<Credential>,
     /// Which of Entra's two token endpoints is asked.
     pub token_endpoint: TokenEndpoint,
-}
-
-/// What proves that we are the app.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// A client secret's value (entra.md §5.1).
-    Secret(ClientSecret),
-    /// A private key and its certificate (entra.md §5.2).
-    Certificate(CertificateCredential),
 }
 
 /// What is collected, and how fast.

@@ -1,36 +1,35 @@
 //! Tokens: one request for all who ask for the same tenant, renewed ahead of expiry, and one alarm when it is the app's own
 //! credential that is refused.
 //!
-//! Never hands out a token it was told is refused, never asks again before the time it was told, and never more often at
-//! once than the limit says. Requests and answers are `protocol`'s, the timing is `engine`'s.
+//! Never hands out a token it was told is refused, never asks again before the time it was told, never more often at once
+//! than the limit says, and for a large fleet never in a burst. Requests and answers are `protocol`'s, the timing is
+//! `engine`'s, the credentials are the keyring's.
+
+mod asking;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use engine::problem::ProblemKind;
+use engine::token::{Turns, jitter};
 use protocol::entra::{AppStep, EntraDisposition};
 use protocol::ids::TenantId;
-use protocol::request::Request;
-use protocol::response::Response;
-use protocol::token::{
-    GrantCredential, MAX_TOKEN_BODY, TenantToken, TokenAsk, TokenError, TokenGrant, client_credentials, parse_token,
-};
+use protocol::token::{TenantToken, TokenError, TokenGrant};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use url::Url;
-use uuid::Uuid;
 
-use crate::clock::Clock;
-use crate::metrics::{Metrics, Operation};
-use crate::settings::{AppSettings, Credential, Settings};
+use crate::clock::ServerClock;
+use crate::credential::keyring::Keyring;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
 use crate::transport::{Transport, TransportError};
 
 pub(crate) mod consent;
 
-/// The longest time one token request may take.
-const REQUEST_TIME: Duration = Duration::from_secs(60);
+/// A renewal that would have to wait longer than this for its turn is put off: the token in hand still works.
+const RENEWAL_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A token in use.
 #[derive(Debug)]
@@ -63,8 +62,11 @@ pub(crate) enum TokenCause {
     /// The answer was no token.
     #[error("{0}")]
     Token(TokenError),
+    /// Nobody who could prove the app answers: no tenant can have a token until they do.
+    #[error("the app's credential could not be had ({0}): nothing to do, it is asked for again by itself")]
+    NoProof(String),
     /// Every credential of the app is refused: no tenant can have a token.
-    #[error("{} ({detail}): {}", step.problem(), step.remedy())]
+    #[error("{detail}: {}", step.remedy())]
     App {
         /// What the operator can do about the credential that was tried first.
         step: AppStep,
@@ -76,12 +78,22 @@ pub(crate) enum TokenCause {
 /// Hands out tokens; shared by all tenants' workers.
 pub(crate) struct TokenManager {
     transport: Arc<dyn Transport>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<ServerClock>,
     settings: Arc<Settings>,
+    keyring: Arc<Keyring>,
     metrics: Arc<Metrics>,
     tenants: Mutex<HashMap<TenantId, Arc<Slot>>>,
     app: Mutex<AppState>,
     requests: Semaphore,
+    pacing: Mutex<Pacing>,
+    began: Instant,
+}
+
+/// How fast tokens may be asked for.
+#[derive(Default)]
+struct Pacing {
+    tenants: usize,
+    turns: Turns,
 }
 
 /// One tenant's token.
@@ -96,12 +108,13 @@ struct Slot {
 struct SlotState {
     held: Option<Arc<HeldToken>>,
     failure: Option<TokenFailure>,
+    /// Requests that came to anything, for spreading the next one differently.
+    times: u64,
 }
 
 /// The app's own credentials.
+#[derive(Default)]
 struct AppState {
-    /// For each credential: until when it is passed over, since it was refused.
-    refused_until: Vec<Option<Instant>>,
     /// All of them are refused.
     fault: Option<TokenFailure>,
 }
@@ -109,19 +122,28 @@ struct AppState {
 impl TokenManager {
     pub(crate) fn new(
         settings: Arc<Settings>,
+        keyring: Arc<Keyring>,
         transport: Arc<dyn Transport>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<ServerClock>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             requests: Semaphore::new(settings.limits.token_requests.max(1)),
-            app: Mutex::new(AppState { refused_until: vec![None; settings.app.credentials.len()], fault: None }),
+            app: Mutex::default(),
             transport,
             clock,
             settings,
+            keyring,
             metrics,
             tenants: Mutex::default(),
+            pacing: Mutex::default(),
+            began: Instant::now(),
         }
+    }
+
+    /// How many tenants there are: what the pace follows from.
+    pub(crate) fn expect_tenants(&self, tenants: usize) {
+        self.lock_pacing().tenants = tenants;
     }
 
     /// The tenant's token, from memory if it is good for a while.
@@ -159,6 +181,11 @@ impl TokenManager {
         let failure = failure.filter(|failure| now < failure.retry_at).or_else(|| self.app_fault(now));
         if let Some(failure) = failure {
             return held.ok_or(failure);
+        }
+        if let Some(held) = &held
+            && self.wait_for_turn() > RENEWAL_WAIT_MAX
+        {
+            return Ok(Arc::clone(held));
         }
         match self.request(tenant).await {
             Ok((asked_at, grant)) => Ok(self.keep(tenant, slot, asked_at, grant)),
@@ -198,18 +225,18 @@ impl TokenManager {
         for problem in &grant.problems {
             tracing::warn!(%tenant, %problem, "the token has a problem");
         }
-        let plan = engine::token::plan(grant.lifetime, grant.refresh_in, jitter(tenant));
+        let mut state = slot.state();
+        state.times += 1;
+        let plan = engine::token::plan(grant.lifetime, grant.refresh_in, jitter(tenant, state.times));
         let held = Arc::new(HeldToken {
             token: grant.token,
             expires: asked_at + plan.use_for,
             renew_at: asked_at + plan.renew_after,
         });
         self.metrics.token();
-        {
-            let mut state = slot.state();
-            state.held = Some(Arc::clone(&held));
-            state.failure = None;
-        }
+        state.held = Some(Arc::clone(&held));
+        state.failure = None;
+        drop(state);
         if self.lock_app().fault.take().is_some() {
             tracing::info!("the app's credential is accepted again");
         }
@@ -221,12 +248,12 @@ impl TokenManager {
         let now = Instant::now();
         let mut state = slot.state();
         let attempts = state.failure.as_ref().map_or(0, |failure| failure.attempts) + 1;
+        state.times += 1;
+        let jitter = jitter(tenant, state.times);
         let wait = match &cause {
-            TokenCause::Transport(_) => engine::token::retry_unanswered(attempts, jitter(tenant)),
-            TokenCause::Token(error) => engine::token::retry(error.disposition(), attempts, jitter(tenant)),
-            TokenCause::App { step, .. } => {
-                engine::token::retry(EntraDisposition::StopApp(*step), attempts, jitter(tenant))
-            }
+            TokenCause::Transport(_) | TokenCause::NoProof(_) => engine::token::retry_unanswered(attempts, jitter),
+            TokenCause::Token(error) => engine::token::retry(error.disposition(), attempts, jitter),
+            TokenCause::App { step, .. } => engine::token::retry(EntraDisposition::StopApp(*step), attempts, jitter),
         };
         let failure = TokenFailure { cause: Arc::new(cause), retry_at: now + wait, attempts };
         match &*failure.cause {
@@ -248,108 +275,6 @@ impl TokenManager {
         failure
     }
 
-    /// Asks Entra, with each credential that is not known to be refused.
-    async fn request(&self, tenant: TenantId) -> Result<(Instant, TokenGrant), TokenCause> {
-        let _turn = self.requests.acquire().await.expect("the semaphore is never closed");
-        let mut refused: Option<(AppStep, String)> = None;
-        for (number, credential) in self.usable_credentials() {
-            let mut error = match self.request_with(tenant, credential).await {
-                Err(TokenCause::Token(error)) => error,
-                other => return other,
-            };
-            if matches!(error.disposition(), EntraDisposition::NewAssertion { .. }) {
-                // Each request signs its own assertion, so once more is a new one.
-                error = match self.request_with(tenant, credential).await {
-                    Err(TokenCause::Token(error)) => error,
-                    other => return other,
-                };
-            }
-            let step = match error.disposition() {
-                EntraDisposition::StopApp(step) | EntraDisposition::NewAssertion { if_repeated: step } => step,
-                EntraDisposition::RetryAfter { .. }
-                | EntraDisposition::BackOff { .. }
-                | EntraDisposition::NeedsTenantAdmin(_)
-                | EntraDisposition::ConsentFailed(_)
-                | EntraDisposition::RetrySlowly
-                | EntraDisposition::Bug => return Err(TokenCause::Token(error)),
-            };
-            self.pass_over(number);
-            if self.settings.app.credentials.len() > 1 {
-                tracing::warn!(credential = number, error = %error, "credential refused, trying the next");
-            }
-            refused.get_or_insert((step, error.to_string()));
-        }
-        let (step, detail) = refused.unwrap_or((AppStep::CheckCredential, "no credential is configured".to_owned()));
-        Err(TokenCause::App { step, detail })
-    }
-
-    async fn request_with(
-        &self,
-        tenant: TenantId,
-        credential: &Credential,
-    ) -> Result<(Instant, TokenGrant), TokenCause> {
-        let asked_at = Instant::now();
-        let AppSettings { client_id, token_endpoint, .. } = self.settings.app;
-        let ask = TokenAsk { cloud: &self.settings.cloud, tenant, client_id, endpoint: token_endpoint };
-        let proof = self.proof(credential, &ask.token_endpoint());
-        let request = client_credentials(&ask, &proof, Uuid::new_v4());
-        let (status, headers, body) = self.exchange(request, REQUEST_TIME).await.map_err(TokenCause::Transport)?;
-        let body = proof.scrub(&body);
-        let response = Response::new(status, &headers, &body);
-        let grant = parse_token(&ask, &response, self.clock.now()).map_err(TokenCause::Token)?;
-        Ok((asked_at, grant))
-    }
-
-    /// What a credential puts into one request to this endpoint.
-    fn proof(&self, credential: &Credential, endpoint: &Url) -> GrantCredential {
-        match credential {
-            Credential::Secret(secret) => GrantCredential::Secret(secret.clone()),
-            Credential::Certificate(certificate) => GrantCredential::Assertion(certificate.assertion(
-                self.settings.app.client_id,
-                endpoint,
-                Uuid::new_v4(),
-                self.clock.now(),
-            )),
-        }
-    }
-
-    /// One request to the token endpoint and the whole of its answer, within `limit`.
-    async fn exchange(
-        &self,
-        request: Request,
-        limit: Duration,
-    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), TransportError> {
-        let request =
-            request.into_unauthenticated().map_err(|error| TransportError::Request { reason: error.to_string() })?;
-        let origin = crate::transport::origin_of(request.uri());
-        let exchange = async {
-            let answer = self.transport.send(request).await?;
-            self.metrics.request(Operation::Token, Some(answer.status.as_u16()));
-            let body = answer.body.read(MAX_TOKEN_BODY).await?;
-            Ok((answer.status, answer.headers, body))
-        };
-        let answered = tokio::time::timeout(limit, exchange).await;
-        let answered = answered.unwrap_or_else(|_| Err(TransportError::Timeout { origin }));
-        answered.inspect_err(|_| self.metrics.request(Operation::Token, None))
-    }
-
-    /// The credentials that are not passed over; all of them when all are.
-    fn usable_credentials(&self) -> Vec<(usize, &Credential)> {
-        let now = Instant::now();
-        let app = self.lock_app();
-        let all = || self.settings.app.credentials.iter().enumerate();
-        let passed_over =
-            |number: usize| app.refused_until.get(number).copied().flatten().is_some_and(|until| now < until);
-        let usable: Vec<_> = all().filter(|(number, _)| !passed_over(*number)).collect();
-        if usable.is_empty() { all().collect() } else { usable }
-    }
-
-    fn pass_over(&self, number: usize) {
-        if let Some(refused) = self.lock_app().refused_until.get_mut(number) {
-            *refused = Some(Instant::now() + engine::token::REFUSED_CREDENTIAL_REST);
-        }
-    }
-
     fn slot(&self, tenant: TenantId) -> Arc<Slot> {
         Arc::clone(self.lock_tenants().entry(tenant).or_default())
     }
@@ -358,8 +283,23 @@ impl TokenManager {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lock_pacing(&self) -> MutexGuard<'_, Pacing> {
+        self.pacing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_app(&self) -> MutexGuard<'_, AppState> {
         self.app.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TokenFailure {
+    /// What stands in the way while there is no token.
+    pub(crate) fn kind(&self) -> ProblemKind {
+        match &*self.cause {
+            TokenCause::Transport(_) | TokenCause::NoProof(_) => ProblemKind::Unreachable,
+            TokenCause::Token(error) => ProblemKind::of_token_error(error.disposition()),
+            TokenCause::App { step, .. } => ProblemKind::App(*step),
+        }
     }
 }
 
@@ -379,11 +319,6 @@ impl fmt::Display for TokenFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&crate::chain(&*self.cause))
     }
-}
-
-/// A different spread for each tenant and each time, so that tokens issued together are not renewed together.
-fn jitter(tenant: TenantId) -> engine::model::Jitter {
-    engine::model::Jitter { seed: tenant.as_uuid().as_u64_pair().1 ^ fastrand::u64(..), percent: 20 }
 }
 
 #[cfg(test)]

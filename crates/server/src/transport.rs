@@ -22,6 +22,10 @@ pub trait Transport: Send + Sync {
     fn send(&self, request: Request<Vec<u8>>) -> TransportFuture<'_>;
 }
 
+/// Set on a request (as an extension) that no proxy may see: the metadata service of the machine we run on.
+#[derive(Debug, Clone, Copy)]
+pub struct Direct;
+
 /// The head of an answer, and its body yet to come.
 #[derive(Debug)]
 pub struct Answer {
@@ -121,6 +125,8 @@ impl Default for Timeouts {
 /// HTTP/1.1 and HTTP/2 over TCP and TLS: system trust store (`SSL_CERT_FILE`), proxies by the usual variables, gzip.
 pub struct HttpTransport {
     client: reqwest::Client,
+    /// For requests marked [`Direct`].
+    direct: reqwest::Client,
 }
 
 impl HttpTransport {
@@ -129,8 +135,20 @@ impl HttpTransport {
     /// # Errors
     /// When the trust store or the proxy variables cannot be used.
     pub fn new(timeouts: &Timeouts) -> Result<Self, TransportSetupError> {
-        let client = reqwest::Client::builder()
-            .use_preconfigured_tls(tls_config()?)
+        let tls = tls_config()?;
+        let client = Self::builder(timeouts, tls.clone())
+            .build()
+            .map_err(|error| TransportSetupError::Client { reason: innermost(&error) })?;
+        let direct = Self::builder(timeouts, tls)
+            .no_proxy()
+            .build()
+            .map_err(|error| TransportSetupError::Client { reason: innermost(&error) })?;
+        Ok(Self { client, direct })
+    }
+
+    fn builder(timeouts: &Timeouts, tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .use_preconfigured_tls(tls)
             .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -145,9 +163,6 @@ impl HttpTransport {
             .http2_initial_stream_window_size(1 << 20)
             .http2_initial_connection_window_size(4 << 20)
             .tcp_keepalive(Duration::from_secs(30))
-            .build()
-            .map_err(|error| TransportSetupError::Client { reason: innermost(&error) })?;
-        Ok(Self { client })
     }
 }
 
@@ -179,9 +194,10 @@ impl Transport for HttpTransport {
     fn send(&self, request: Request<Vec<u8>>) -> TransportFuture<'_> {
         Box::pin(async move {
             let origin = origin_of(request.uri());
+            let client = if request.extensions().get::<Direct>().is_some() { &self.direct } else { &self.client };
             let request = reqwest::Request::try_from(request)
                 .map_err(|error| TransportError::Request { reason: innermost(&error) })?;
-            let response = self.client.execute(request).await.map_err(|error| classify(&origin, &error))?;
+            let response = client.execute(request).await.map_err(|error| classify(&origin, &error))?;
             let status = response.status();
             let headers = response.headers().clone();
             let stream =

@@ -117,7 +117,7 @@ fn run_floor(programs: &Programs, emulator: &Emulator, folder: &Path) -> anyhow:
 fn run_product(programs: &Programs, emulator: &Emulator, home: &Path, report: &Report) -> anyhow::Result<Product> {
     fresh(home)?;
     std::fs::write(home.join("tenantry.toml"), emulator.collector_config())?;
-    std::fs::write(home.join("secret.txt"), emulator.client_secret())?;
+    write_private(&home.join("secret.txt"), emulator.client_secret())?;
     for tenant in emulator.tenants() {
         child::succeed(child::command(&programs.tenantry, home).args(["tenant", "add", tenant]))?;
     }
@@ -150,4 +150,12 @@ fn fresh(folder: &Path) -> anyhow::Result<()> {
         _ => {}
     }
     std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))
+}
+
+/// The program refuses a secret that others can read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::write(path, text)?;
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(())
 }

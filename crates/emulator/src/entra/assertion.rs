@@ -31,6 +31,8 @@ pub(crate) fn check(
     // Outside issuers are URLs; an app signs with its client id as the issuer.
     if issuer.trim().starts_with("https://") || issuer.trim().starts_with("http://") {
         check_federated(state, app, &assertion)?;
+        // Another issuer's token is used until it ends: a managed identity's is the same for hours.
+        return check_time(call, &assertion).map(|_| ());
     } else {
         check_certificate(call, segment, app, &assertion)?;
     }

@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the finding")]
 
 mod coverage;
+mod credential;
 mod history;
 mod pacing;
 mod problem;
 mod retry;
 mod silence;
+mod skew;
 mod subscription;
 mod tile;
 mod token;

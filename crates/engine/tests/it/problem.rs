@@ -29,6 +29,8 @@ fn a_problem_names_the_remedy_and_since_when_it_stands() {
     let later = kind.stands_in_the_way(Some(" AF1 "), Some(&first), noon() + minutes(5), Some(noon()));
     assert_eq!(later.since, noon(), "it has stood since then");
     assert!(later.message.contains("this tenant (AF1): a tenant admin"), "{later:?}");
+    let whole = format!("{} (HTTP 401): {}", kind.problem(), kind.remedy());
+    assert_eq!(kind.stands_in_the_way(Some(&whole), None, noon(), None).message, whole, "nothing is said twice");
     let other = ProblemKind::Throttled.stands_in_the_way(Some(""), Some(&first), noon() + minutes(5), None);
     assert_eq!(other.since, noon() + minutes(5));
     assert!(!other.message.contains("()"));

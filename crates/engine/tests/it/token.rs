@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::model::Jitter;
-use engine::token::{plan, retry, retry_refused, retry_unanswered};
+use engine::token::{Turns, first_turn, jitter, pace, plan, retry, retry_identity, retry_refused, retry_unanswered};
 use proptest::prelude::*;
 use protocol::entra::{AppStep, EntraDisposition};
 use protocol::error::{AdminStep, BackOffCause};
@@ -64,4 +64,42 @@ proptest! {
             prop_assert!(made.renew_after >= lifetime.mul_f64(0.3), "no needless requests");
         }
     }
+}
+
+#[test]
+fn a_fleet_is_paced_from_its_limit_on_and_never_denser_than_its_pace() {
+    let small = pace(256);
+    let mut turns = Turns::default();
+    assert!((0..10_000).all(|_| turns.take(Duration::ZERO, small).is_zero()));
+    for (tenants, spacing) in [(257, 300), (10_000, 300), (20_000, 150)] {
+        let pace = pace(tenants);
+        assert_eq!(pace.spacing, Duration::from_millis(spacing), "{tenants}");
+        // All at once: the burst at once, and the rest one after another.
+        let mut turns = Turns::default();
+        for number in 0..500 {
+            let wait = turns.take(secs(100), pace);
+            assert_eq!(wait, first_turn(number, pace), "{tenants} {number}");
+            assert_eq!(wait, pace.spacing * u32::try_from(number).unwrap().saturating_sub(pace.burst));
+        }
+        // Who comes later finds the turns that were not taken, and no more of them than the burst.
+        let later = secs(100_000);
+        assert!((0..=pace.burst).all(|_| turns.take(later, pace).is_zero()));
+        assert_eq!(turns.wait(later, pace), pace.spacing);
+    }
+}
+
+#[test]
+fn spreads_differ_by_tenant_and_by_time_and_are_the_same_in_every_run() {
+    let tenant =
+        |number: u64| -> protocol::ids::TenantId { format!("00000000-0000-4000-8000-{number:012x}").parse().unwrap() };
+    assert_eq!(jitter(tenant(1), 1), jitter(tenant(1), 1));
+    let seeds: std::collections::BTreeSet<u64> =
+        (0..100).flat_map(|number| (0..100).map(move |times| jitter(tenant(number), times).seed)).collect();
+    assert_eq!(seeds.len(), 10_000);
+}
+
+#[test]
+fn an_identitys_endpoint_is_asked_five_times_within_half_a_minute() {
+    let waits: Vec<_> = (1..7).map_while(retry_identity).map(|wait| wait.as_secs()).collect();
+    assert_eq!(waits, [2, 4, 8, 16]);
 }

@@ -147,7 +147,8 @@ impl ConsentFault {
             | AppStep::UploadCertificate
             | AppStep::RotateCertificate
             | AppStep::CheckClock
-            | AppStep::FixFederation => Self::OurFault,
+            | AppStep::FixFederation
+            | AppStep::ProvideAssertion => Self::OurFault,
         }
     }
 

@@ -65,6 +65,8 @@ pub enum AppStep {
     CheckClock,
     /// The federated credential does not match issuer, audience or subject.
     FixFederation,
+    /// There is no token to present as the federated credential, or an old one.
+    ProvideAssertion,
     /// The app registration does not fit.
     FixRegistration,
     /// The app is registered for a single tenant.
@@ -170,6 +172,7 @@ impl AppStep {
             Self::RotateCertificate => "the certificate is revoked or outside its validity",
             Self::CheckClock => "the assertion is outside its validity by Entra ID's clock",
             Self::FixFederation => "the federated credential does not match the token presented",
+            Self::ProvideAssertion => "there is no valid token to present as the federated credential",
             Self::FixRegistration => "the app registration does not fit the request",
             Self::MakeMultitenant => "the app is registered for a single tenant",
             Self::FixCloud => "the app and the tenant are in different clouds",
@@ -191,6 +194,9 @@ impl AppStep {
                 "compare issuer, subject and audience of the federated credential, letter for letter; allow a few \
                  minutes after a change"
             }
+            Self::ProvideAssertion => {
+                "see that whatever writes token_file renews it, or that the managed identity is assigned to this machine"
+            }
             Self::FixRegistration => "correct the app registration: permissions, redirect URI, platform",
             Self::MakeMultitenant => "set the app's supported accounts to any organizational directory",
             Self::FixCloud => "set [cloud] name to the cloud the app is registered in; each cloud needs its own app",
@@ -206,7 +212,8 @@ impl AppStep {
             | Self::UploadCertificate
             | Self::RotateCertificate
             | Self::CheckClock
-            | Self::FixFederation => true,
+            | Self::FixFederation
+            | Self::ProvideAssertion => true,
             Self::FixRegistration | Self::MakeMultitenant | Self::FixCloud => false,
         }
     }
@@ -220,6 +227,7 @@ impl AppStep {
             | Self::CheckCredential
             | Self::RotateCertificate
             | Self::CheckClock
+            | Self::ProvideAssertion
             | Self::FixRegistration
             | Self::MakeMultitenant
             | Self::FixCloud => None,

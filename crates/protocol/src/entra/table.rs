@@ -129,7 +129,7 @@ const ROWS: &[Row] = &[
     means(53_000, admin(AdminStep::AllowNetwork), "a Conditional Access policy demands a compliant device"),
     means(530_032, admin(AdminStep::AllowNetwork), "a security policy of the tenant blocks the app"),
     means(530_035, admin(AdminStep::AllowNetwork), "a security policy of the tenant blocks the app"),
-    means(1_000_031, EntraDisposition::RetrySlowly, "the app cannot be accessed at present"),
+    means(1_000_031, admin(AdminStep::AllowApp), "the app cannot be accessed at present"),
     // A consent that is under way.
     means(65_004, consent(ConsentStep::Declined), "consent was declined"),
     means(90_094, consent(ConsentStep::WaitForAdmin), "an administrator's consent is needed"),

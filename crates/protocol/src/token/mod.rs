@@ -10,6 +10,7 @@ mod assertion;
 mod claims;
 mod client_credentials;
 mod grant;
+mod managed_identity;
 mod number;
 mod tenant_token;
 
@@ -25,6 +26,10 @@ pub(crate) use client_credentials::grant_request;
 pub use client_credentials::{GrantCredential, client_credentials};
 pub(crate) use grant::read_answer;
 pub use grant::{DEFAULT_LIFETIME, MAX_TOKEN_BODY, TokenError, TokenGrant, UnreadableToken, parse_token};
+pub use managed_identity::{
+    IMDS_ROOT, IdentityEndpoint, IdentityError, IdentityName, IdentityToken, assertion_expires, identity_token, is_jwt,
+    parse_identity_token,
+};
 pub(crate) use number::tolerant_number;
 pub use tenant_token::TenantToken;
 

@@ -16,7 +16,8 @@ use super::feed::Shared;
 use super::fetch::{LARGE_ELEMENTS, PIECE_BYTES};
 use super::progress::Board;
 use super::{CollectorParts, Webhooks};
-use crate::clock::Clock;
+use crate::clock::{Clock, ServerClock};
+use crate::credential::keyring::{Keyring, KeyringParts};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::tokens::TokenManager;
@@ -38,6 +39,8 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) board: Board,
+    /// The app's credentials.
+    pub(super) keyring: Arc<Keyring>,
     pub(super) requests: Shared,
     /// Commits being written.
     pub(super) commit_slots: Semaphore,
@@ -62,10 +65,22 @@ impl Context {
         // Each blob under way may keep a piece while it waits for more; were that all there is, all would wait forever.
         let memory_total =
             limits.bytes_in_flight.max(2 * limits.fetches.max(1) * PIECE_BYTES).min(Semaphore::MAX_PERMITS);
+        let server_clock = Arc::new(ServerClock::new(Arc::clone(&parts.clock)));
+        let keyring = Arc::new(Keyring::open(
+            &settings.app.credentials,
+            KeyringParts {
+                transport: Arc::clone(&parts.transport),
+                clock: Arc::clone(&server_clock),
+                metrics: Arc::clone(&parts.metrics),
+                board: board.clone(),
+                audience: settings.cloud.token_exchange_audience(),
+            },
+        ));
         let tokens = TokenManager::new(
             Arc::clone(&settings),
+            Arc::clone(&keyring),
             Arc::clone(&parts.transport),
-            Arc::clone(&parts.clock),
+            server_clock,
             Arc::clone(&parts.metrics),
         );
         Self {
@@ -74,6 +89,7 @@ impl Context {
             clock: Arc::clone(&parts.clock),
             metrics: Arc::clone(&parts.metrics),
             board,
+            keyring,
             requests: Shared {
                 settings: Arc::clone(&settings),
                 transport: Arc::clone(&parts.transport),

@@ -14,7 +14,7 @@ use super::committer::CommitFailure;
 use super::feed::Failure;
 use super::fetch::FetchFailure;
 use super::listing::ListFailure;
-use crate::tokens::{TokenCause, TokenFailure};
+use crate::tokens::TokenFailure;
 use crate::transport::TransportError;
 
 /// What kind of trouble a failure is, or whose it is instead.
@@ -63,15 +63,6 @@ pub(super) fn of_listing(failure: &ListFailure) -> Judged {
         ListFailure::Ledger(_) => return Judged::Ours,
         ListFailure::PagesRepeat { .. } | ListFailure::TooManyPages { .. } => Trouble::NoBlob,
     })
-}
-
-/// What stands in the way while there is no token.
-pub(super) fn kind_of_token_failure(failure: &TokenFailure) -> ProblemKind {
-    match &*failure.cause {
-        TokenCause::Transport(_) => ProblemKind::Unreachable,
-        TokenCause::Token(error) => ProblemKind::of_token_error(error.disposition()),
-        TokenCause::App { step, .. } => ProblemKind::App(*step),
-    }
 }
 
 /// What stands in the way when a commit failed; `None` when nothing does and the state is simply to be read anew.

@@ -171,7 +171,10 @@ impl Collector {
         // Two runs of one collector at a time would be two owners of a tenant.
         let mut wakes = self.wakes.1.lock().await;
         let mut supervisor = Supervisor::new(Arc::clone(&self.context), mode, only);
-        let stopped = supervisor.run(&mut wakes, shutdown).await?;
+        let stopped = tokio::select! {
+            stopped = supervisor.run(&mut wakes, shutdown) => stopped?,
+            never = self.context.keyring.watch() => match never {},
+        };
         Ok(RunReport {
             ended: if stopped { Ended::Stopped } else { Ended::CaughtUp },
             tenants: supervisor.reports(),

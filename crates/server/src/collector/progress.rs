@@ -9,6 +9,8 @@ use engine::model::Problem;
 use protocol::ids::{ContentType, TenantId};
 use tokio::sync::watch;
 
+use crate::credential::CredentialStatus;
+
 /// What was counted for one tenant since this process began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -106,6 +108,8 @@ pub struct Progress {
     pub tenants: Vec<TenantProgress>,
     /// What stands in the way of everybody: a refused app credential, a full disk, a ledger that does not answer.
     pub problem: Option<Problem>,
+    /// The app's credentials, in the order of the configuration.
+    pub credentials: Vec<CredentialStatus>,
 }
 
 impl Progress {
@@ -145,6 +149,7 @@ struct Inner {
 struct State {
     tenants: BTreeMap<TenantId, TenantProgress>,
     problem: Option<Problem>,
+    credentials: Vec<CredentialStatus>,
 }
 
 impl Default for Board {
@@ -157,7 +162,11 @@ impl Board {
     /// A copy of everything, consistent in itself.
     pub fn snapshot(&self) -> Progress {
         let state = self.lock();
-        Progress { tenants: state.tenants.values().cloned().collect(), problem: state.problem.clone() }
+        Progress {
+            tenants: state.tenants.values().cloned().collect(),
+            problem: state.problem.clone(),
+            credentials: state.credentials.clone(),
+        }
     }
 
     /// What stands in everybody's way, without copying the rest.
@@ -212,6 +221,17 @@ impl Board {
     /// Says what stands in everybody's way, or that nothing does any more.
     pub(crate) fn set_problem(&self, problem: Option<Problem>) {
         self.lock().problem = problem;
+        self.changed();
+    }
+
+    /// Says how the app's credentials are.
+    pub(crate) fn set_credentials(&self, credentials: Vec<CredentialStatus>) {
+        let mut state = self.lock();
+        if state.credentials == credentials {
+            return;
+        }
+        state.credentials = credentials;
+        drop(state);
         self.changed();
     }
 

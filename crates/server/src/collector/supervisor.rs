@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use engine::model::{Tenant, TenantState};
 use engine::problem::ProblemKind;
 use protocol::ids::TenantId;
@@ -24,14 +23,10 @@ use super::activation::{Mode, Next, Worker};
 use super::context::Context;
 use super::judge;
 use super::progress::TenantReport;
-use crate::settings::Credential;
 
 /// After a bug ended an activation, the tenant waits this long: soon enough to recover from a passing one, seldom enough
 /// not to spin on a lasting one.
 const AFTER_BUG: Duration = Duration::from_secs(60);
-
-/// How long before its end a certificate is warned of: time to make one, have it uploaded, and roll over.
-const CERTIFICATE_WARNING: TimeDelta = TimeDelta::days(30);
 
 /// Runs the activations of all tenants.
 pub(super) struct Supervisor {
@@ -100,7 +95,6 @@ impl Supervisor {
         let mut look = tokio::time::interval(self.context.settings.limits.tenants_interval);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         look.tick().await;
-        self.look_at_certificates();
         self.look_for_tenants().await?;
         loop {
             if self.mode.ends() && self.is_done() {
@@ -227,17 +221,28 @@ impl Supervisor {
 
     /// Reads which tenants have changed, and acts on what an operator changed.
     async fn look_for_tenants(&mut self) -> Result<(), ledger::LedgerError> {
-        let (revision, tenants) = self.context.ledger.tenants_since(self.revision).await?;
-        for tenant in tenants {
-            if self.only.is_empty() || self.only.contains(&tenant.id) {
-                self.tenant_changed(&tenant);
-            }
+        let (revision, mut tenants) = self.context.ledger.tenants_since(self.revision).await?;
+        tenants.retain(|tenant| self.only.is_empty() || self.only.contains(&tenant.id));
+        let is_new: Vec<bool> = tenants
+            .iter()
+            .map(|tenant| tenant.state == TenantState::Active && !self.entries.contains_key(&tenant.id))
+            .collect();
+        let fleet = self.entries.len() + is_new.iter().filter(|is_new| **is_new).count();
+        self.context.requests.tokens.expect_tenants(fleet);
+        // Each needs a token first. Those that come together take their turns instead of standing in one queue, where they
+        // would hold the places of tenants that have one.
+        let (pace, now, mut number) = (engine::token::pace(fleet), Instant::now(), 0);
+        for (tenant, is_new) in tenants.iter().zip(is_new) {
+            let first = now + engine::token::first_turn(number, pace);
+            number += usize::from(is_new);
+            self.tenant_changed(tenant, first);
         }
         self.revision = revision;
         Ok(())
     }
 
-    fn tenant_changed(&mut self, tenant: &Tenant) {
+    /// `first` is when a tenant that is not here yet begins.
+    fn tenant_changed(&mut self, tenant: &Tenant, first: Instant) {
         let active = tenant.state == TenantState::Active;
         if active {
             self.context.board.enrol(tenant.id, &tenant.label, tenant.problem.clone());
@@ -245,10 +250,10 @@ impl Supervisor {
         match (self.entries.get_mut(&tenant.id), active) {
             (None, true) => {
                 // A run that ends by itself takes the tenants there are when it begins; late ones are the next run's.
-                let at = Instant::now();
                 let worker = Arc::new(Worker::new(tenant.id, &self.context));
-                self.entries.insert(tenant.id, Entry { worker, state: State::Due(at), woken: false, resumed: false });
-                self.due.insert((at, tenant.id));
+                self.entries
+                    .insert(tenant.id, Entry { worker, state: State::Due(first), woken: false, resumed: false });
+                self.due.insert((first, tenant.id));
             }
             (Some(entry), false) => match &mut entry.state {
                 // It ends at the next safe point, is due again, finds itself paused, and is dismissed then.
@@ -281,26 +286,6 @@ impl Supervisor {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(tenants = self.running.len(), "stopped without waiting any longer; nothing is lost");
             self.running.shutdown().await;
-        }
-    }
-
-    /// Says which certificate is about to expire while there is time to replace it.
-    fn look_at_certificates(&self) {
-        let now = self.context.clock.now();
-        let certificates = self.context.settings.app.credentials.iter().filter_map(|credential| match credential {
-            Credential::Certificate(certificate) => Some(certificate),
-            Credential::Secret(_) => None,
-        });
-        let Some(first) = certificates.min_by_key(|certificate| certificate.not_after()) else { return };
-        self.context.metrics.certificate_expires(first.not_after().timestamp());
-        let left = first.not_after() - now;
-        if left < CERTIFICATE_WARNING {
-            tracing::warn!(
-                path = %first.path().display(),
-                expires = %first.not_after(),
-                days_left = left.num_days(),
-                "the app's certificate expires soon: make a new one, upload it to the app registration beside the old one, and configure both"
-            );
         }
     }
 

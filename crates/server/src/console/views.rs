@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::collector::{Board, Counts};
 use crate::coverage::{CoverageReport, ProblemItem, Time};
+use crate::credential::CredentialStatus;
 
 #[derive(Serialize)]
 pub(super) struct Paged<T> {
@@ -37,6 +38,39 @@ pub(super) struct StatusView {
     pub(super) since_start: CountsView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<ProblemItem>,
+    /// The app's credentials, in the order of the configuration.
+    pub(super) credentials: Vec<CredentialView>,
+}
+
+#[derive(Serialize)]
+pub(super) struct CredentialView {
+    pub(super) number: usize,
+    pub(super) kind: &'static str,
+    pub(super) place: String,
+    pub(super) state: &'static str,
+    pub(super) in_use: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expires: Option<Time>,
+    /// The certificate's SHA-1, as Entra's pages show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) thumbprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<String>,
+}
+
+impl From<&CredentialStatus> for CredentialView {
+    fn from(status: &CredentialStatus) -> Self {
+        Self {
+            number: status.number,
+            kind: status.summary.kind,
+            place: status.summary.place.clone(),
+            state: status.state,
+            in_use: status.in_use,
+            expires: status.summary.expires.map(Time),
+            thumbprint: status.summary.thumbprint.clone(),
+            problem: status.problem.clone(),
+        }
+    }
 }
 
 #[derive(Serialize)]

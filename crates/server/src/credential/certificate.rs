@@ -49,7 +49,7 @@ impl CertificateFiles {
 
 impl CertificateCredential {
     /// Reads the key (PKCS#8, encrypted or not, or PKCS#1) and the certificate (the first in the file; its chain may
-    /// follow).
+    /// follow) from PEM, or both from PKCS#12.
     ///
     /// # Errors
     /// See [`CredentialError`]: whatever Entra would refuse later is refused now.
@@ -67,7 +67,7 @@ impl CertificateCredential {
     pub(crate) fn load(files: &CertificateFiles, algorithm: AssertionAlgorithm) -> Result<Self, CredentialError> {
         let certificate_path = &files.path;
         let key_path = files.key_path.as_ref().unwrap_or(certificate_path);
-        let sections = Sections::read(certificate_path)?;
+        let sections = Sections::read(certificate_path, files.password.as_ref())?;
         let der = sections
             .certificates()
             .next()
@@ -75,7 +75,7 @@ impl CertificateCredential {
         let key = if key_path == certificate_path {
             sections.key(files.password.as_ref())?
         } else {
-            Sections::read(key_path)?.key(files.password.as_ref())?
+            Sections::read(key_path, files.password.as_ref())?.key(files.password.as_ref())?
         };
         if key.public_modulus_len() * 8 < KEY_BITS_MIN {
             return Err(CredentialError::ShortKey { path: key_path.clone() });

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::pbkdf2;
-use zeroize::Zeroizing;
+use secrecy::zeroize::Zeroizing;
 
 use super::der::{Der, INTEGER, OCTET_STRING, OID, SEQUENCE, dotted};
 

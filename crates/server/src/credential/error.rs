@@ -123,6 +123,26 @@ pub enum CredentialError {
         /// Its first moment.
         not_before: Timestamp,
     },
+    /// The file is no client secret.
+    #[error("{} holds no client secret: it must be one line of text, the secret's value", path.display())]
+    NoSecret {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file is no federated token.
+    #[error("{} holds no token (a JWT: three parts with dots between); see that whatever renews it writes it whole", path.display())]
+    NoAssertion {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The federated token is over.
+    #[error("the token in {} ended on {expired}; see that whatever renews it still runs", path.display())]
+    AssertionExpired {
+        /// Which file.
+        path: PathBuf,
+        /// Its last moment.
+        expired: Timestamp,
+    },
     /// A new certificate would overwrite something.
     #[error("{} is there already and is not overwritten; choose another --out, or move the file away", path.display())]
     Exists {

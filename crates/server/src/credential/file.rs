@@ -7,10 +7,11 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroizing;
 
 use super::CredentialError;
+use crate::private_file;
 
 /// The largest credential file that is read: a chain of ten 4096-bit certificates is a tenth of it.
 pub(super) const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -19,7 +20,8 @@ pub(super) const FILE_BYTES_MAX: u64 = 256 * 1024;
 pub(super) struct Contents {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     path: PathBuf,
-    mode: u32,
+    /// Its permission bits, when they let others in.
+    exposed: Option<u32>,
 }
 
 impl Contents {
@@ -38,28 +40,16 @@ impl Contents {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(CredentialError::TooLarge { path: path.to_owned() });
         }
-        Ok(Self { bytes, path: path.to_owned(), mode: mode_of(&metadata) })
+        Ok(Self { bytes, path: path.to_owned(), exposed: private_file::too_open(&metadata) })
     }
 
     /// The file holds a secret: only its owner may be able to read it.
     pub(super) fn must_be_private(&self) -> Result<(), CredentialError> {
-        if self.mode & 0o077 == 0 {
-            return Ok(());
+        match self.exposed {
+            Some(mode) => Err(CredentialError::Exposed { path: self.path.clone(), mode }),
+            None => Ok(()),
         }
-        Err(CredentialError::Exposed { path: self.path.clone(), mode: self.mode })
     }
-}
-
-#[cfg(unix)]
-fn mode_of(metadata: &std::fs::Metadata) -> u32 {
-    use std::os::unix::fs::PermissionsExt as _;
-    metadata.permissions().mode() & 0o777
-}
-
-/// Elsewhere permissions are lists, and what a folder of the user's profile inherits is private.
-#[cfg(not(unix))]
-fn mode_of(_: &std::fs::Metadata) -> u32 {
-    0o600
 }
 
 /// Where the password of an encrypted key is; never shown.

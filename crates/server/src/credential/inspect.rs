@@ -145,7 +145,7 @@ pub struct CertificateFile {
 /// # Errors
 /// When the file cannot be read, holds no certificate, or holds a key that others can read.
 pub fn inspect_certificate(path: &Path, password: Option<&Password>) -> Result<CertificateFile, CredentialError> {
-    let sections = Sections::read(path)?;
+    let sections = Sections::read(path, password)?;
     let mut certificates = sections.certificates();
     let first = certificates.next().ok_or_else(|| CredentialError::NoCertificate { path: path.to_owned() })?;
     let certificate = CertificateDetails::of(path, first)?;

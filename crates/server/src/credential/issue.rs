@@ -14,10 +14,11 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_RSA_SHA256, RsaKeySize,
 };
-use zeroize::Zeroizing;
+use secrecy::zeroize::Zeroizing;
 
 use super::CredentialError;
 use super::inspect::CertificateDetails;
+use crate::private_file::{self, PrivateFileError};
 
 /// The lengths of RSA keys that are made, in bits; 2048 is the least that Entra ID takes (entra.md §2).
 pub const KEY_BITS: [u32; 3] = [2048, 3072, 4096];
@@ -76,8 +77,8 @@ pub fn new_certificate(request: &CertificateRequest<'_>) -> Result<NewCertificat
     let details = CertificateDetails::of(request.out, &certificate)?;
     let mut secret = Zeroizing::new(key.serialize_pem());
     secret.push_str(&details.pem());
-    write_new(request.out, secret.as_bytes(), 0o600)?;
-    if let Err(error) = write_new(&public_path, details.pem().as_bytes(), 0o644) {
+    private_file::create(request.out, secret.as_bytes()).map_err(unwritten)?;
+    if let Err(error) = write_public(&public_path, details.pem().as_bytes()) {
         // Ours, made a moment ago: half a pair is of no use to anybody.
         let _ = std::fs::remove_file(request.out);
         return Err(error);
@@ -123,15 +124,9 @@ fn make(request: &CertificateRequest<'_>) -> Result<(KeyPair, Vec<u8>), Credenti
     Ok((key, certificate.der().to_vec()))
 }
 
-/// Writes a file that is not there yet, with these permissions from its first byte on.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CredentialError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let mut file = options.open(path).map_err(|error| match error.kind() {
+/// Writes a file that is not there yet and that anybody may read.
+fn write_public(path: &Path, bytes: &[u8]) -> Result<(), CredentialError> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => CredentialError::Exists { path: path.to_owned() },
         _ => CredentialError::Unwritable { path: path.to_owned(), reason: error.to_string() },
     })?;
@@ -139,4 +134,16 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CredentialError
         let _ = std::fs::remove_file(path);
         CredentialError::Unwritable { path: path.to_owned(), reason: error.to_string() }
     })
+}
+
+fn unwritten(error: PrivateFileError) -> CredentialError {
+    match error {
+        PrivateFileError::Exists { path } => CredentialError::Exists { path },
+        PrivateFileError::Unwritable { path, reason } | PrivateFileError::Unreadable { path, reason } => {
+            CredentialError::Unwritable { path, reason }
+        }
+        PrivateFileError::TooOpen { path, .. } | PrivateFileError::TooLarge { path, .. } => {
+            CredentialError::Unwritable { path, reason: "it cannot be made private".to_owned() }
+        }
+    }
 }

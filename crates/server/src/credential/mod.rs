@@ -11,7 +11,10 @@ mod error;
 mod file;
 mod inspect;
 mod issue;
+pub(crate) mod keyring;
 mod pem;
+mod pfx;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +23,8 @@ pub use error::CredentialError;
 pub use file::Password;
 pub use inspect::{CertificateDetails, CertificateFile, KeyState, inspect_certificate};
 pub use issue::{CertificateRequest, KEY_BITS, KEY_BITS_DEFAULT, NewCertificate, VALID_DAYS, new_certificate};
+pub use keyring::CredentialStatus;
+pub use source::{Credential, CredentialSummary};
 
 /// The shortest RSA key Entra accepts (entra.md §2).
 const KEY_BITS_MIN: usize = 2048;

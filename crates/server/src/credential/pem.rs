@@ -1,17 +1,19 @@
-//! The sections of a PEM file that matter here, and the RSA key in one of them.
+//! What a credential file holds, PEM or PKCS#12: the sections that matter here, and the RSA key in one of them.
 //!
 //! Never decides which file a key comes from, and never tells of a key more than why it cannot be used.
 
 use std::path::Path;
 
 use aws_lc_rs::rsa::KeyPair;
+use secrecy::zeroize::Zeroizing;
 use x509_parser::pem::Pem;
-use zeroize::Zeroizing;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::der::{Der, OID};
+use super::der::{Der, OID, SEQUENCE};
 use super::encrypted::{Closed, open_pkcs8};
 use super::file::Contents;
-use super::{CredentialError, Password};
+use super::inspect::CertificateDetails;
+use super::{CredentialError, Password, pfx};
 
 /// What a section is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +44,46 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// Reads the file. One that holds a key must be readable by its owner only.
-    pub(super) fn read(path: &Path) -> Result<Self, CredentialError> {
+    /// Reads the file. One that holds a key must be readable by its owner only. `password` opens PKCS#12.
+    pub(super) fn read(path: &Path, password: Option<&Password>) -> Result<Self, CredentialError> {
         let contents = Contents::read(path)?;
+        // DER instead of text: a certificate alone, or PKCS#12.
+        if contents.bytes.first() == Some(&SEQUENCE) {
+            if let Ok((_, _)) = X509Certificate::from_der(&contents.bytes) {
+                let section = Section { kind: Kind::Certificate, der: contents.bytes };
+                return Ok(Self { path: path.to_owned(), sections: vec![section] });
+            }
+            contents.must_be_private()?;
+            return Self::of_pfx(path, &contents.bytes, password);
+        }
         let sections = sections_of(&contents.bytes).ok_or_else(|| CredentialError::NotPem { path: path.to_owned() })?;
         let sections = Self { path: path.to_owned(), sections };
         if sections.has_key() {
             contents.must_be_private()?;
         }
         Ok(sections)
+    }
+
+    fn of_pfx(path: &Path, file: &[u8], password: Option<&Password>) -> Result<Self, CredentialError> {
+        let revealed = password.map(Password::reveal_bytes).transpose()?;
+        let pfx =
+            pfx::open(file, revealed.as_ref().map(|password| password.as_slice())).map_err(|closed| match closed {
+                Closed::WrongPassword if password.is_none() => CredentialError::NoPassword { path: path.to_owned() },
+                Closed::Malformed => CredentialError::NotPem { path: path.to_owned() },
+                other => other.into_error(path),
+            })?;
+        let mut sections: Vec<Section> =
+            pfx.keys.into_iter().map(|der| Section { kind: Kind::Pkcs8, der }).take(1).collect();
+        // The chain may stand before the certificate: the one that the key belongs to comes first.
+        let key = sections.first().and_then(|section| KeyPair::from_pkcs8(&section.der).ok());
+        let mut certificates = pfx.certificates;
+        certificates.sort_by_key(|der| {
+            let is_of_key = |key: &KeyPair| CertificateDetails::of(path, der).is_ok_and(|details| details.is_of(key));
+            !key.as_ref().is_some_and(is_of_key)
+        });
+        sections
+            .extend(certificates.into_iter().map(|der| Section { kind: Kind::Certificate, der: Zeroizing::new(der) }));
+        Ok(Self { path: path.to_owned(), sections })
     }
 
     /// The certificates, in the file's order.

@@ -122,13 +122,62 @@ fn keys_are_read_in_every_form_openssl_writes_them_and_encrypted_ones_with_their
     }
 }
 
+const PKCS12: [(&str, &[u8]); 3] = [
+    ("AES and SHA-256", include_bytes!("../../tests/fixtures/openssl/modern.p12")),
+    ("RC2 and 3DES", include_bytes!("../../tests/fixtures/openssl/rc2.p12")),
+    ("3DES", include_bytes!("../../tests/fixtures/openssl/des3.p12")),
+];
+
+fn open_pkcs12(bytes: &[u8], password: Option<Password>) -> Result<CertificateCredential, CredentialError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write_private(&dir, "app.pfx", bytes);
+    CertificateCredential::load(&CertificateFiles { path, key_path: None, password }, AssertionAlgorithm::Rs256)
+}
+
+#[test]
+fn pkcs12_is_read_as_new_and_old_programs_write_it() {
+    for (name, bytes) in PKCS12 {
+        let opened = open_pkcs12(bytes, text("correct horse")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(opened.details().sha1_hex(), FIXTURE_SHA1, "{name}");
+        assert!(matches!(open_pkcs12(bytes, text("wrong")), Err(CredentialError::WrongPassword { .. })), "{name}");
+        assert!(matches!(open_pkcs12(bytes, None), Err(CredentialError::NoPassword { .. })), "{name}");
+    }
+    for (name, bytes) in [
+        ("an empty password", &include_bytes!("../../tests/fixtures/openssl/empty.p12")[..]),
+        ("no protection at all", include_bytes!("../../tests/fixtures/openssl/plain.p12")),
+    ] {
+        for password in [None, text("")] {
+            let opened = open_pkcs12(bytes, password).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(opened.details().sha1_hex(), FIXTURE_SHA1, "{name}");
+        }
+    }
+    let sha384 = include_bytes!("../../tests/fixtures/openssl/mac-sha384.p12");
+    assert!(open_pkcs12(sha384, text("correct horse")).is_ok());
+    assert!(matches!(open_pkcs12(sha384, text("wrong")), Err(CredentialError::WrongPassword { .. })));
+}
+
+#[test]
+fn a_damaged_pkcs12_file_is_refused_and_never_panics() {
+    let (_, whole) = PKCS12[1];
+    for end in (0..whole.len()).step_by(13) {
+        assert!(open_pkcs12(&whole[..end], text("correct horse")).is_err(), "{end}");
+    }
+    for place in (4..whole.len()).step_by(29) {
+        let mut damaged = whole.to_vec();
+        damaged[place] ^= 0x40;
+        // Every byte is under the password's check, or is the check, or says how it is made.
+        let opened = open_pkcs12(&damaged, text("correct horse"));
+        assert!(opened.is_err() || opened.is_ok_and(|opened| opened.details().sha1_hex() == FIXTURE_SHA1), "{place}");
+    }
+}
+
 #[test]
 fn a_password_comes_from_the_first_line_of_a_private_file_and_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let path = write_private(&dir, "password.txt", b"correct horse\r\nnot this\n");
     let password = Password::File(path.clone());
     assert!(open(openssl!("aes256-sha256.pem"), Some(password.clone())).is_ok());
-    set_mode(&path, 0o640);
+    set_mode(&path, 0o644);
     let error = open(openssl!("aes256-sha256.pem"), Some(password)).unwrap_err().to_string();
     assert!(error.contains("chmod 600") && error.contains("password.txt"), "{error}");
     assert!(!format!("{:?}", text("correct horse")).contains("horse"));
@@ -159,7 +208,8 @@ fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
         set_mode(&path, private);
         assert!(read().is_ok(), "{private:o}");
     }
-    for exposed in [0o640, 0o604, 0o620, 0o601, 0o666] {
+    // A group may read what root owns; that is `private_file`'s to test.
+    for exposed in [0o604, 0o644, 0o620, 0o601, 0o666] {
         set_mode(&path, exposed);
         let error = read().unwrap_err().to_string();
         assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
@@ -223,7 +273,7 @@ fn what_entra_or_x509_does_not_bear_is_not_made() {
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     assert!(ask(2048, 3650, &long[..64]).is_ok());
-    let nowhere = dir.path().join("missing").join("app.pem");
+    let nowhere = out.join("below-a-file.pem");
     let error = new_certificate(&request(&nowhere, "x")).unwrap_err();
     assert!(matches!(error, CredentialError::Unwritable { .. }), "{error}");
 }

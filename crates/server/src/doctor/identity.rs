@@ -11,13 +11,14 @@ use protocol::ids::{ContentType, TenantId};
 use protocol::response::Response;
 use protocol::time::Timestamp;
 use protocol::token::{
-    ACTIVITY_FEED_READ, ACTIVITY_FEED_READ_DLP, GrantCredential, MAX_TOKEN_BODY, TenantToken, TokenAsk, TokenClaims,
-    TokenError, TokenProblem, client_credentials, parse_token,
+    ACTIVITY_FEED_READ, ACTIVITY_FEED_READ_DLP, MAX_TOKEN_BODY, TenantToken, TokenAsk, TokenClaims, TokenError,
+    TokenProblem, client_credentials, parse_token,
 };
 use uuid::Uuid;
 
 use super::report::{Cause, Step};
 use super::{App, Surroundings};
+use crate::credential::keyring::{Asked, NoProof, prove_once};
 use crate::residence::{LookUp, look_up};
 use crate::settings::Credential;
 use crate::transport::TransportError;
@@ -33,16 +34,19 @@ pub(super) struct Granted {
 
 /// What a credential says of itself, before anybody is asked.
 pub(super) fn credential(name: &str, credential: &Credential, now: Timestamp) -> Step {
-    let Credential::Certificate(certificate) = credential else {
-        return Step::ok("credential", name, "a client secret").explained("nothing here says when it ends", "");
+    let summary = match credential.describe() {
+        Ok(summary) => summary,
+        Err(error) => {
+            return Step::failed("credential", name, Cause::Configuration, error.to_string())
+                .explained("the app cannot prove itself with it", "do what the message says");
+        }
     };
-    let not_after = certificate.not_after();
+    let Some(not_after) = summary.expires else {
+        let result = format!("{}, from {}", summary.kind.replace('_', " "), summary.place);
+        return Step::ok("credential", name, result).explained("nothing here says when it ends", "");
+    };
     let days = (not_after - now).num_days();
-    let result = format!(
-        "a certificate of {} bits, valid until {}",
-        certificate.key_bits(),
-        not_after.format("%Y-%m-%d %H:%MZ")
-    );
+    let result = format!("a certificate, valid until {}", not_after.format("%Y-%m-%d %H:%MZ"));
     let mend = "make the next one (`tenantry certificate new --out FILE`), upload it to the app registration, and add it \
                 as another [[app.credential]]";
     match judge_expiry(now, not_after) {
@@ -125,12 +129,17 @@ async fn ask(
 ) -> Result<Granted, Step> {
     let ask = TokenAsk { cloud: around.cloud, tenant, client_id: app.client_id, endpoint: app.token_endpoint };
     let now = around.clock.now();
-    let proof = match credential {
-        Credential::Secret(secret) => GrantCredential::Secret(secret.clone()),
-        Credential::Certificate(certificate) => {
-            GrantCredential::Assertion(certificate.assertion(app.client_id, &ask.token_endpoint(), Uuid::new_v4(), now))
+    let asked = Asked { client_id: app.client_id, audience: &ask.token_endpoint(), now };
+    let exchange = around.cloud.token_exchange_audience();
+    let proof = prove_once(credential, around.transport, exchange, &asked).await.map_err(|reason| match reason {
+        NoProof::Unusable { step, reason, .. } => {
+            Step::failed("token", "", Cause::Configuration, reason).explained(step.problem(), step.remedy())
         }
-    };
+        NoProof::Passing { reason } => Step::failed("token", "", Cause::Unreachable, reason).explained(
+            "who hands out the app's proof did not answer",
+            "see that the managed identity is assigned to this machine",
+        ),
+    })?;
     let unanswered = |error: TransportError| {
         Step::failed("token", "", Cause::Unreachable, error.to_string())
             .explained("Entra ID did not answer", ProblemKind::Unreachable.remedy())

@@ -14,6 +14,7 @@ use protocol::token::{TokenEndpoint, TokenGrant};
 use uuid::Uuid;
 
 use super::{TokenCause, TokenManager};
+use crate::credential::keyring::NoProof;
 use crate::transport::TransportError;
 
 /// The longest time a person is kept waiting for the token endpoint.
@@ -46,10 +47,18 @@ impl TokenManager {
     /// Redeems a code, and reads who signed in where.
     pub(crate) async fn redeem(&self, redemption: &Redemption<'_>) -> Result<SignIn, RedemptionFailure> {
         let mut refused = RedemptionFailure::NoCredential;
-        for (number, credential) in self.usable_credentials() {
+        for number in self.keyring.usable() {
             let Redemption { ask, endpoint, code, verifier, nonce } = redemption;
-            let proof = self.proof(credential, &ask.token_endpoint(*endpoint));
-            let request = redeem_code(ask, *endpoint, code, verifier, &proof, Uuid::new_v4());
+            let client_id = self.settings.app.client_id;
+            let proof = match self.keyring.proof(number, client_id, &ask.token_endpoint(*endpoint)).await {
+                Ok(proof) => proof,
+                Err(NoProof::Passing { .. }) => continue,
+                Err(NoProof::Unusable { step, reason, generation }) => {
+                    self.keyring.refused(number, generation, step, &reason);
+                    continue;
+                }
+            };
+            let request = redeem_code(ask, *endpoint, code, verifier, &proof.credential, Uuid::new_v4());
             let (status, headers, body) =
                 self.exchange(request, REDEMPTION_TIME).await.map_err(RedemptionFailure::Transport)?;
             let response = Response::new(status, &headers, &body);
@@ -57,19 +66,18 @@ impl TokenManager {
                 Ok(sign_in) => return Ok(sign_in),
                 Err(error) => error,
             };
-            let is_credentials = matches!(
-                &error,
-                RedeemError::Entra(error) if matches!(
-                    error.disposition(),
-                    EntraDisposition::StopApp(step) | EntraDisposition::NewAssertion { if_repeated: step } if step.is_credentials()
-                )
-            );
-            if !is_credentials {
-                return Err(error.into());
-            }
+            let step = match &error {
+                RedeemError::Entra(error) => match error.disposition() {
+                    EntraDisposition::StopApp(step) | EntraDisposition::NewAssertion { if_repeated: step } => {
+                        Some(step)
+                    }
+                    _ => None,
+                },
+                _ => None,
+            };
+            let Some(step) = step.filter(|step| step.is_credentials()) else { return Err(error.into()) };
             // Whoever is refused by its credential has not used the code up.
-            self.pass_over(number);
-            tracing::warn!(credential = number, %error, "credential refused at a consent, trying the next");
+            self.keyring.refused(number, proof.generation, step, &error.to_string());
             refused = error.into();
         }
         Err(refused)

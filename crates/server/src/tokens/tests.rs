@@ -1,5 +1,7 @@
 //! The token manager on paused time, against a token endpoint that answers by a script.
 
+mod day;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
@@ -11,10 +13,13 @@ use protocol::cloud::{Cloud, CloudName};
 use protocol::ids::ContentType;
 use protocol::secret::ClientSecret;
 use protocol::token::TokenEndpoint;
+use uuid::Uuid;
 
 use super::*;
-use crate::clock::SystemClock;
-use crate::settings::{CollectSettings, Limits};
+use crate::clock::{Clock, SystemClock};
+use crate::collector::Board;
+use crate::credential::keyring::KeyringParts;
+use crate::settings::{AppSettings, CollectSettings, Credential, Limits};
 use crate::transport::{Answer, Body, TransportFuture};
 
 /// What the endpoint says to the so-manieth request (from 0) with this secret.
@@ -87,7 +92,20 @@ fn manager(endpoint: &Arc<Endpoint>, secrets: &[&str]) -> TokenManager {
         limits: Limits::default(),
     };
     let transport: Arc<dyn Transport> = endpoint.clone();
-    TokenManager::new(Arc::new(settings), transport, Arc::new(SystemClock), Arc::new(Metrics::new()))
+    manager_of(settings, transport, Arc::new(SystemClock))
+}
+
+fn manager_of(settings: Settings, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> TokenManager {
+    let (clock, metrics) = (Arc::new(ServerClock::new(clock)), Arc::new(Metrics::new()));
+    let parts = KeyringParts {
+        transport: Arc::clone(&transport),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        board: Board::default(),
+        audience: settings.cloud.token_exchange_audience(),
+    };
+    let keyring = Arc::new(Keyring::open(&settings.app.credentials, parts));
+    TokenManager::new(Arc::new(settings), keyring, transport, clock, metrics)
 }
 
 fn tenant(number: u128) -> TenantId {

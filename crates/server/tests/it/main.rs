@@ -16,6 +16,9 @@ mod hostile;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+#[path = "../../src/logs.rs"]
+mod logs;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod pace;
@@ -23,6 +26,8 @@ mod pace;
 mod restart;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod rollover;
 #[cfg(test)]
 mod serve;
 #[cfg(test)]

@@ -269,6 +269,12 @@ impl Rig {
         counts.iter().filter(|count| count.operation == operation).map(|count| count.count).sum()
     }
 
+    /// Token requests that were answered with an error.
+    pub(crate) fn refused_token_requests(&self) -> u64 {
+        let counts = self.emulator.requests();
+        counts.iter().filter(|count| count.operation == "token" && count.status != 200).map(|count| count.count).sum()
+    }
+
     /// Requests with one tenant in their path.
     pub(crate) fn requests_of(&self, tenant: TenantId) -> u64 {
         let counts = self.emulator.requests();

@@ -8,9 +8,7 @@ use ledger::Ledger;
 use protocol::ids::TenantId;
 use protocol::secret::ClientSecret;
 use protocol::time::parse_timestamp;
-use server::credential::{
-    CertificateCredential, CertificateFiles, CertificateRequest, NewCertificate, new_certificate,
-};
+use server::credential::{CertificateFiles, CertificateRequest, NewCertificate, new_certificate};
 use server::settings::{AssertionAlgorithm, Credential, TokenEndpoint};
 
 use crate::rig::{Rig, small_world};
@@ -138,8 +136,7 @@ async fn certificates_are_accepted_with_either_signature_at_either_endpoint() {
             let mut rig = Rig::new(small_world(20, 1, 20), FaultPlan::default()).await;
             let registered = emulator::app::AppCertificate::from_pem(&made.details.pem()).unwrap();
             assert!(rig.emulator.apps().add_certificate(rig.settings.app.client_id, registered));
-            let credential = CertificateCredential::read(&files, algorithm, rig.now()).unwrap();
-            rig.settings.app.credentials = vec![Credential::Certificate(credential)];
+            rig.settings.app.credentials = vec![Credential::Certificate(files.clone(), algorithm)];
             rig.settings.app.token_endpoint = endpoint;
             let report = rig.collect_once().await;
             assert!(report.is_complete(), "{algorithm:?} {endpoint:?}: {report:#?}");
@@ -153,8 +150,7 @@ async fn a_certificate_that_was_not_uploaded_is_named_with_the_step_that_mends_i
     let folder = tempfile::tempdir().unwrap();
     let files = CertificateFiles::at(certificate_in(&folder).path);
     let mut rig = Rig::new(small_world(21, 1, 20), FaultPlan::default()).await;
-    let credential = CertificateCredential::read(&files, AssertionAlgorithm::Rs256, rig.now()).unwrap();
-    rig.settings.app.credentials = vec![Credential::Certificate(credential)];
+    rig.settings.app.credentials = vec![Credential::Certificate(files, AssertionAlgorithm::Rs256)];
     let problem = rig.collect_once().await.problem.unwrap();
     assert_eq!(problem.kind, "certificate_unknown", "{problem:?}");
     assert!(problem.message.contains("upload the certificate"), "{problem:?}");

@@ -5,19 +5,23 @@
 use std::sync::Arc;
 
 use server::archive::{Archive, ArchiveError, ArchiveOptions};
-use server::credential::{CertificateCredential, CertificateFiles};
+use server::credential::{CertificateFiles, CredentialError, CredentialSummary, Password};
 use server::engine::model::{Tenant, TenantState};
 use server::instance::{InstanceError, InstanceLock};
 use server::ledger::sqlite::{OpenOptions, SqliteLedger};
 use server::ledger::{Ledger, LedgerError};
 use server::protocol::ids::TenantId;
-use server::protocol::secret::ClientSecret;
+use server::protocol::secret::{ClientSecret, IdentityHeader};
 use server::protocol::time::Timestamp;
+use server::protocol::token::IMDS_ROOT;
 use server::safe::{Safe, SafeError};
-use server::settings::{AppSettings, AssertionAlgorithm, CollectSettings, Credential, Limits, Settings};
+use server::settings::{
+    AppSettings, AssertionAlgorithm, CollectSettings, Credential, IdentityEndpoint, Limits, Settings,
+};
 use server::vault::{KeySource, Vault, Zeroizing};
+use url::Url;
 
-use crate::config::{Config, CredentialSource, KEY_VARIABLE};
+use crate::config::{Config, CredentialSource, KEY_VARIABLE, PasswordSource, is_of_this_machine};
 use crate::exit::{Code, Failure};
 
 /// The moment a command runs at.
@@ -25,8 +29,21 @@ pub(crate) fn now() -> Timestamp {
     std::time::SystemTime::now().into()
 }
 
-/// What the collector runs on, with every credential read and checked.
+/// What the collector runs on. At least one credential can be used; one beside it that cannot is warned of when the
+/// collector opens, and taken up when it is mended.
 pub(crate) fn settings(config: &Config) -> Result<Settings, Failure> {
+    let settings = unchecked_settings(config)?;
+    let checked = check_credentials(&settings);
+    match checked.into_iter().collect::<Result<Vec<_>, _>>() {
+        Err(error) if settings.app.credentials.iter().all(|credential| credential.check(now()).is_err()) => {
+            Err(Failure::from_chain(Code::Config, &error))
+        }
+        _ => Ok(settings),
+    }
+}
+
+/// The same, whatever state the credentials are in.
+pub(crate) fn unchecked_settings(config: &Config) -> Result<Settings, Failure> {
     let app = config.app()?;
     let credentials =
         app.credentials.iter().map(|source| credential(source, app.assertion)).collect::<Result<Vec<_>, Failure>>()?;
@@ -50,49 +67,72 @@ pub(crate) fn settings(config: &Config) -> Result<Settings, Failure> {
     })
 }
 
+/// What a credential's description points to. Files are read by the keyring, variables here: they do not change.
 pub(crate) fn credential(source: &CredentialSource, algorithm: AssertionAlgorithm) -> Result<Credential, Failure> {
-    match source {
+    Ok(match source {
         CredentialSource::SecretVariable(name) => {
-            let text = std::env::var(name).map_err(|_| {
-                Failure::new(Code::Config, format!("the variable {name}, which is to hold a client secret, is not set"))
-            })?;
-            secret(&text, &format!("the variable {name}"))
-        }
-        CredentialSource::SecretFile(path) => {
-            // A secret has about 40 characters; a larger file is something else, and is not read into memory.
-            let length = std::fs::metadata(path).map(|metadata| metadata.len()).unwrap_or(0);
-            if length > 4096 {
+            let text = variable(name, "a client secret")?;
+            if text.trim().is_empty() || text.trim().chars().any(char::is_control) {
                 return Err(Failure::new(
                     Code::Config,
-                    format!(
-                        "{} has {length} bytes and so is no client secret; point path to a file that holds the secret alone",
-                        path.display()
-                    ),
+                    format!("the variable {name} holds no client secret: it must be one line of text"),
                 ));
             }
-            let text = std::fs::read_to_string(path).map_err(|error| {
+            Credential::Secret(ClientSecret::new(&text))
+        }
+        CredentialSource::SecretFile(path) => Credential::SecretFile(path.clone()),
+        CredentialSource::Certificate { path, key_path, password } => {
+            let password = match password {
+                None => None,
+                Some(PasswordSource::File(path)) => Some(Password::File(path.clone())),
+                Some(PasswordSource::Variable(name)) => Some(Password::text(&variable(name, "a key's password")?)),
+            };
+            let files = CertificateFiles { path: path.clone(), key_path: key_path.clone(), password };
+            Credential::Certificate(files, algorithm)
+        }
+        CredentialSource::Federated { token_file } => {
+            let missing = || {
                 Failure::new(
                     Code::Config,
-                    format!("cannot read the client secret in {}: {error}; correct path under [[app.credential]] or the file's permissions", path.display()),
+                    "the federated credential names no file: set token_file under [[app.credential]], or the variable AZURE_FEDERATED_TOKEN_FILE",
                 )
-            })?;
-            secret(&text, &path.display().to_string())
+            };
+            Credential::Federated { token_file: CredentialSource::token_file(token_file.as_ref()).ok_or_else(missing)? }
         }
-        CredentialSource::Certificate { path, key_path } => {
-            let files = CertificateFiles { path: path.clone(), key_path: key_path.clone(), password: None };
-            CertificateCredential::read(&files, algorithm, now())
-                .map(Credential::Certificate)
-                .map_err(|error| Failure::from_chain(Code::Config, &error))
+        CredentialSource::ManagedIdentity { imds, name } => {
+            Credential::ManagedIdentity { endpoint: identity_endpoint(imds.as_ref())?, name: name.clone() }
         }
+    })
+}
+
+fn variable(name: &str, what: &str) -> Result<String, Failure> {
+    std::env::var(name)
+        .map_err(|_| Failure::new(Code::Config, format!("the variable {name}, which is to hold {what}, is not set")))
+}
+
+/// App Service's endpoint where its variables are set, else the machine's metadata service.
+fn identity_endpoint(imds: Option<&Url>) -> Result<IdentityEndpoint, Failure> {
+    if let Some(root) = imds {
+        return Ok(IdentityEndpoint::Imds(root.clone()));
+    }
+    let (Ok(endpoint), Ok(header)) = (std::env::var("IDENTITY_ENDPOINT"), std::env::var("IDENTITY_HEADER")) else {
+        let root = Url::parse(IMDS_ROOT).expect("the documented address is a URL");
+        return Ok(IdentityEndpoint::Imds(root));
+    };
+    match Url::parse(&endpoint) {
+        Ok(endpoint) if endpoint.scheme() == "https" || is_of_this_machine(&endpoint) => {
+            Ok(IdentityEndpoint::AppService { endpoint, header: IdentityHeader::new(&header) })
+        }
+        _ => Err(Failure::new(
+            Code::Config,
+            "the variable IDENTITY_ENDPOINT is no URL of this machine: App Service sets it; unset it elsewhere",
+        )),
     }
 }
 
-fn secret(text: &str, place: &str) -> Result<Credential, Failure> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(Failure::new(Code::Config, format!("{place} holds no client secret: it must be one line of text")));
-    }
-    Ok(Credential::Secret(ClientSecret::new(text)))
+/// Every credential with what can be said of it, or why it cannot be used.
+pub(crate) fn check_credentials(settings: &Settings) -> Vec<Result<CredentialSummary, CredentialError>> {
+    settings.app.credentials.iter().map(|credential| credential.check(now())).collect()
 }
 
 /// Where the keys come from that seal what is secret in the ledger: the variable, if it is set, or the file.

@@ -2,14 +2,14 @@
 //!
 //! Never interprets a value beyond its kind; an unknown key, in whichever layer, is refused with the nearest known one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
 
 use super::ConfigError;
-use super::schema::{KEY_VARIABLE, KEYS, Kind, LISTS, SECRET_VARIABLE, nearest};
+use super::schema::{KEY_VARIABLE, KEYS, Kind, LISTS, SECRET_VARIABLE, nearest, password_of};
 
 /// The variables that start like ours and are no configuration keys.
 const OTHER_VARIABLES: [&str; 5] =
@@ -37,6 +37,8 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layers {
     entries: BTreeMap<String, Entry>,
+    /// The credentials whose password a variable gives; the passwords themselves are not kept here.
+    passwords: BTreeSet<usize>,
     /// The file, when there is one.
     pub(crate) file: Option<PathBuf>,
 }
@@ -49,7 +51,7 @@ impl Layers {
             line: error.span().map(|span| text.get(..span.start).unwrap_or("").lines().count().max(1)),
             message: error.message().to_owned(),
         })?;
-        let mut layers = Self { entries: BTreeMap::new(), file: Some(path.to_owned()) };
+        let mut layers = Self { file: Some(path.to_owned()), ..Self::default() };
         layers.insert_table("", table)?;
         Ok(layers)
     }
@@ -62,6 +64,10 @@ impl Layers {
         for (name, text) in variables {
             let Some(rest) = name.strip_prefix("TENANTRY_") else { continue };
             if OTHER_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
+            if let Some(index) = password_of(&name) {
+                self.passwords.insert(index);
                 continue;
             }
             let key = rest.to_ascii_lowercase().replace("__", ".");
@@ -90,6 +96,11 @@ impl Layers {
     /// Lays one flag's value over what is there.
     pub(crate) fn overlay_flag(&mut self, key: &str, flag: &'static str, value: String) {
         self.entries.insert(key.to_owned(), Entry { value: Value::String(value), source: Source::Flag(flag) });
+    }
+
+    /// Whether a variable gives the password of this credential's key.
+    pub(crate) fn has_password(&self, index: usize) -> bool {
+        self.passwords.contains(&index)
     }
 
     /// The entry of a dotted key.

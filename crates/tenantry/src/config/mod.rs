@@ -3,6 +3,7 @@
 //! Never takes a secret from the file's text, and never starts anything: `config check` and `serve` call the same
 //! [`Config::load`].
 
+mod credential;
 mod layers;
 mod schema;
 mod units;
@@ -20,6 +21,7 @@ use server::site::PublicUrl;
 use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 
+pub(crate) use credential::{CredentialSource, PasswordSource, is_of_this_machine};
 pub(crate) use layers::{Layers, Source};
 pub(crate) use schema::KEY_VARIABLE;
 pub(crate) use units::{format_duration, parse_duration};
@@ -34,26 +36,15 @@ pub(crate) enum ConfigError {
     #[error("unknown key {key} {place}{hint}", hint = .suggestion.as_ref().map(|key| format!(": did you mean {key}?")).unwrap_or_else(|| ": `tenantry config show` lists the known ones".to_owned()))]
     UnknownKey { key: String, place: String, suggestion: Option<String> },
     #[error(
-        "{key} {place} holds a secret: secrets are read from a file (path = …), from a variable (env = …) or from \
-         TENANTRY_APP__CLIENT_SECRET, the vault's keys from secrets.key_file or TENANTRY_SECRETS__KEY; take it out of the \
-         file and renew it"
+        "{key} {place} holds a secret: secrets are read from a file (path = …, password_file = …), from a variable (env = …) \
+         or from TENANTRY_APP__CLIENT_SECRET, the vault's keys from secrets.key_file or TENANTRY_SECRETS__KEY; take it out \
+         of the file and renew it"
     )]
     SecretInFile { key: String, place: String },
     #[error("{key} {place} {problem}")]
     Invalid { key: String, place: String, problem: String },
     #[error("{key} is not set: {remedy}")]
     Missing { key: &'static str, remedy: &'static str },
-}
-
-/// How a credential is described; the key material itself is read when it is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CredentialSource {
-    /// A client secret in a file.
-    SecretFile(PathBuf),
-    /// A client secret in this environment variable.
-    SecretVariable(String),
-    /// A certificate and its private key in PEM, together or in two files.
-    Certificate { path: PathBuf, key_path: Option<PathBuf> },
 }
 
 /// Who we are to Entra ID; needed by what talks to Microsoft, and by nothing else.

@@ -46,7 +46,21 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
 
 /// The tables that may be repeated, and the keys of each; numbered from 0 in the environment.
 pub(crate) const LISTS: &[(&str, &[(&str, Kind)])] = &[
-    ("app.credential", &[("kind", Kind::Text), ("path", Kind::Text), ("key_path", Kind::Text), ("env", Kind::Text)]),
+    (
+        "app.credential",
+        &[
+            ("kind", Kind::Text),
+            ("path", Kind::Text),
+            ("key_path", Kind::Text),
+            ("password_file", Kind::Text),
+            ("env", Kind::Text),
+            ("token_file", Kind::Text),
+            ("client_id", Kind::Text),
+            ("object_id", Kind::Text),
+            ("resource_id", Kind::Text),
+            ("imds", Kind::Text),
+        ],
+    ),
     (
         "output",
         &[
@@ -65,6 +79,17 @@ pub(crate) const SECRET_VARIABLE: &str = "TENANTRY_APP__CLIENT_SECRET";
 
 /// The variable that gives the vault's keys without a file: one, or several parted by commas, the first of which seals.
 pub(crate) const KEY_VARIABLE: &str = "TENANTRY_SECRETS__KEY";
+
+/// The variable that gives the password of the `index`-th credential's key.
+pub(crate) fn password_variable(index: usize) -> String {
+    format!("TENANTRY_APP__CREDENTIAL__{index}__PASSWORD")
+}
+
+/// Which credential's password a variable gives, if it is one of those.
+pub(crate) fn password_of(variable: &str) -> Option<usize> {
+    let index = variable.strip_prefix("TENANTRY_APP__CREDENTIAL__")?.strip_suffix("__PASSWORD")?.parse().ok()?;
+    (password_variable(index) == variable).then_some(index)
+}
 
 /// The known key nearest to `unknown`, if one is near enough to be a slip of the hand.
 pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {

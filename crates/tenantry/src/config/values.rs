@@ -15,6 +15,7 @@ use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 use toml::Value;
 
+use super::credential::{credential, describe};
 use super::layers::Entry;
 use super::schema::SECRET_VARIABLE;
 use super::{
@@ -121,37 +122,6 @@ fn app(reader: &Reader<'_>, has_secret: bool) -> Result<Option<AppConfig>, Confi
         });
     }
     Ok(Some(AppConfig { client_id, publisher_id, credentials, token_endpoint, assertion }))
-}
-
-fn credential(reader: &Reader<'_>, index: usize) -> Result<CredentialSource, ConfigError> {
-    let key = |field: &str| format!("app.credential.{index}.{field}");
-    let path = reader.path(&key("path"))?;
-    let key_path = reader.path(&key("key_path"))?;
-    let variable = reader.text(&key("env"))?;
-    let table = format!("app.credential.{index}");
-    let place = reader.layers.place(&key("kind"));
-    let incomplete =
-        |problem: &str| ConfigError::Invalid { key: table.clone(), place: place.clone(), problem: problem.into() };
-    match reader.text(&key("kind"))?.as_deref() {
-        Some("secret") => match (path, variable) {
-            (Some(path), None) => Ok(CredentialSource::SecretFile(path)),
-            (None, Some(variable)) => Ok(CredentialSource::SecretVariable(variable)),
-            _ => Err(incomplete("needs either path (a file that holds the secret) or env (a variable that does)")),
-        },
-        Some("certificate") => match path {
-            Some(path) => Ok(CredentialSource::Certificate { path, key_path }),
-            None => Err(incomplete("needs path: a PEM file with the private key and the certificate")),
-        },
-        Some(other @ ("federated" | "managed_identity")) => Err(incomplete(&format!(
-            "has the kind {other:?}, which this version does not know yet: use certificate or secret"
-        ))),
-        Some(other) => Err(reader.invalid(&key("kind"), format!("must be certificate or secret, not {other:?}"))),
-        None => Err(ConfigError::Invalid {
-            key: table.clone(),
-            place: "".to_owned(),
-            problem: "needs kind: certificate or secret".to_owned(),
-        }),
-    }
 }
 
 fn cloud(reader: &Reader<'_>) -> Result<Cloud, ConfigError> {
@@ -377,32 +347,21 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         .collect()
 }
 
-fn describe(credential: &CredentialSource) -> String {
-    match credential {
-        CredentialSource::SecretFile(path) => format!("secret from the file {}", path.display()),
-        CredentialSource::SecretVariable(name) => format!("secret from the variable {name}"),
-        CredentialSource::Certificate { path, key_path: None } => format!("certificate {}", path.display()),
-        CredentialSource::Certificate { path, key_path: Some(key) } => {
-            format!("certificate {} with the key {}", path.display(), key.display())
-        }
-    }
-}
-
 /// The part of a URL that tells its kind, without what may be a password behind it.
 fn scheme(url: &str) -> &str {
     url.split_once(':').map_or(url, |(scheme, _)| scheme)
 }
 
-struct Reader<'a> {
-    layers: &'a Layers,
+pub(super) struct Reader<'a> {
+    pub(super) layers: &'a Layers,
 }
 
 impl Reader<'_> {
-    fn invalid(&self, key: &str, problem: String) -> ConfigError {
+    pub(super) fn invalid(&self, key: &str, problem: String) -> ConfigError {
         ConfigError::Invalid { key: key.to_owned(), place: self.layers.place(key), problem }
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
         match self.layers.entry(key).map(|entry| &entry.value) {
             None => Ok(None),
             Some(Value::String(text)) if text.trim().is_empty() => {
@@ -460,7 +419,7 @@ impl Reader<'_> {
         text.trim().parse().map(Some).map_err(|error: T::Err| self.invalid(key, format!("is wrong: {error}")))
     }
 
-    fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
         Ok(self.text(key)?.map(|text| self.resolve(key, &text)))
     }
 
@@ -511,7 +470,7 @@ mod tests {
         );
         let config = load(&text).unwrap();
         assert_eq!(config.ledger_path, Path::new("etc/data/ledger.db"));
-        let credential = CredentialSource::Certificate { path: "etc/app.pem".into(), key_path: None };
+        let credential = CredentialSource::Certificate { path: "etc/app.pem".into(), key_path: None, password: None };
         assert_eq!(config.app().unwrap().credentials, [credential]);
         assert_eq!(config.outputs.len(), 1);
         let notes = config.not_carried_out();

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends loudly")]
 
+mod certificate;
 mod clouds;
 mod commands;
 mod doctor;

@@ -122,8 +122,12 @@ impl Home {
         self.path().join("data")
     }
 
+    /// Writes a file that only its owner can read: most of them hold a secret.
     pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path().join(name), text).unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     pub(crate) fn append(&self, name: &str, text: &str) {

@@ -29,6 +29,7 @@ pub(super) fn run(root: &Path) -> anyhow::Result<Counts> {
     let program = target.join("debug").join(format!("tenantry{}", std::env::consts::EXE_SUFFIX));
     tools::ensure_chromium()?;
     let python = virtual_environment(root, &target)?;
+    tools::ensure_openssl()?;
     let mut counts = Counts::default();
     for script in scripts {
         let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -32,6 +32,14 @@ pub(super) fn ensure_chromium() -> anyhow::Result<()> {
     install("Chromium", &["chromium"])
 }
 
+/// The program whose word on certificates ours is held against.
+pub(super) fn ensure_openssl() -> anyhow::Result<()> {
+    if answers("openssl", &["version"]) {
+        return Ok(());
+    }
+    install("OpenSSL's command line", &["openssl"])
+}
+
 /// Whether `cargo nextest` is installed.
 pub(super) fn has_nextest(root: &Path) -> bool {
     silently(crate::cargo(root).args(["nextest", "--version"]))

@@ -178,7 +178,7 @@ pub(in crate::collector) fn judge_request(
 ) -> (ProblemKind, Concern, Duration) {
     if let Judged::NoToken(token) = judge::of_request(failure) {
         let wait = token.retry_at.saturating_duration_since(Instant::now());
-        return (judge::kind_of_token_failure(&token), Concern::Tenant, wait);
+        return (token.kind(), Concern::Tenant, wait);
     }
     match request_step(tenant, failure, failures) {
         RequestStep::Again { wait } | RequestStep::PlanAnew { wait } => {

@@ -77,7 +77,7 @@ impl Driver<'_> {
     }
 
     pub(super) async fn no_token(&mut self, failure: &crate::tokens::TokenFailure) -> Result<(), LedgerError> {
-        let kind = judge::kind_of_token_failure(failure);
+        let kind = failure.kind();
         if matches!(kind, ProblemKind::App(_)) {
             self.context.everybody_waits(kind.as_str(), &*failure.cause);
         }

@@ -261,7 +261,7 @@ impl Desk {
         let (fault, error) = match self.reception.tokens().look(tenant).await {
             Ok(grant) if grant.permits_reading() => return Ok(()),
             Ok(_) => (ConsentFault::PermissionMissing, None),
-            Err(TokenCause::Transport(_)) => (ConsentFault::MicrosoftDown, None),
+            Err(TokenCause::Transport(_) | TokenCause::NoProof(_)) => (ConsentFault::MicrosoftDown, None),
             Err(TokenCause::App { step, .. }) => (ConsentFault::of_app_step(step), None),
             Err(TokenCause::Token(error)) => {
                 let fault = ConsentFault::of_app_token(&error);
