@@ -81,14 +81,16 @@ impl Bucket {
 
     /// Takes one request out at `now`, or says how long to wait before asking for it again.
     pub fn take(&mut self, now: Duration) -> Option<Duration> {
-        if let Some(wait) = self.shut_until.checked_sub(now).filter(|wait| !wait.is_zero()) {
-            return Some(wait);
+        let shut = self.shut_until.saturating_sub(now);
+        if shut.is_zero() {
+            self.recover(now);
         }
-        self.recover(now);
         let interval = MINUTE / self.rate;
         let start = self.full_at.max(now);
         let lead = interval * (self.burst() - 1);
-        if let Some(wait) = start.checked_sub(now + lead).filter(|wait| !wait.is_zero()) {
+        // What was taken before a pause may outlast it.
+        let wait = start.saturating_sub(now + lead).max(shut);
+        if !wait.is_zero() {
             return Some(wait);
         }
         self.full_at = start + interval;

@@ -95,6 +95,16 @@ fn pauses_grow_to_ten_minutes_at_most() {
 }
 
 #[test]
+fn a_pause_shorter_than_what_was_taken_before_it_lengthens_nothing_and_hides_nothing() {
+    let mut bucket = Bucket::new(1);
+    assert_eq!(bucket.take(secs(0)), None);
+    bucket.throttled(secs(1), None, STILL);
+    assert_eq!(bucket.take(secs(1)), Some(secs(59)), "the pause is over after 30 s, the budget's minute is not");
+    assert_eq!(bucket.take(secs(31)), Some(secs(29)));
+    assert_eq!(bucket.take(secs(60)), None);
+}
+
+#[test]
 fn turns_go_to_who_has_waited_longest() {
     let [aad, exchange, sharepoint, ..] = ContentType::KNOWN;
     let mut turns = Turns::default();
