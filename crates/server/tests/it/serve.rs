@@ -60,7 +60,9 @@ async fn live_content_is_collected_as_it_comes() {
         for row in &coverage {
             let age = rig.now() - row.complete_through.unwrap();
             assert!(age < TimeDelta::minutes(20), "seed {seed}: {age} behind: {row:?}");
-            assert_eq!(row.problem, None);
+            // Where one request in ten fails, one may just have failed: a hiccup that is retried, and nothing else.
+            let passing = |kind: &str| faults != "none" && ["service_down", "throttled"].contains(&kind);
+            assert!(row.problem.as_ref().is_none_or(|problem| passing(problem.kind.as_ref())), "{:?}", row.problem);
         }
         // What has come late since the last listing of its window is found by going over all of them once more.
         rig.catch_up_and_check().await;
