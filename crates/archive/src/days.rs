@@ -4,7 +4,7 @@
 //! open a file each, and a date that gets little is written in order of time at the end, in one go.
 //! Never holds more than [`WAITING_BYTES_MAX`] of waiting rows, nor more than the archive's memory for open segments.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::take;
@@ -37,7 +37,7 @@ pub(crate) struct Days {
     commit: u64,
     ingested_at: Timestamp,
     compressor: RawCompressor,
-    days: HashMap<NaiveDate, Day>,
+    days: BTreeMap<NaiveDate, Day>,
     finished: Vec<Segment>,
     next_part: u32,
     waiting_bytes: usize,
@@ -78,7 +78,7 @@ impl Days {
             commit,
             ingested_at,
             compressor,
-            days: HashMap::new(),
+            days: BTreeMap::new(),
             finished: Vec::new(),
             next_part: 0,
             waiting_bytes: 0,
@@ -135,9 +135,8 @@ impl Days {
 
     /// Completes all segments. They are in `finished`, for [`Self::take_finished`].
     pub(crate) fn finish(&mut self) -> Result<(), ArchiveError> {
-        let mut dates: Vec<NaiveDate> = self.days.keys().copied().collect();
-        // In a fixed order, so that the same records make the same files.
-        dates.sort_unstable();
+        // In the order of their dates, so that the same records make the same files.
+        let dates: Vec<NaiveDate> = self.days.keys().copied().collect();
         dates.into_iter().try_for_each(|date| self.close(date))
     }
 

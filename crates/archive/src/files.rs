@@ -2,11 +2,12 @@
 //!
 //! Never leaves a name half-written: what is to last is written to a temporary name, synced, renamed, and its folder synced.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use crate::ArchiveError;
+use crate::disk::{self, NewFile};
 
 /// Makes a folder and those above it, each synced into its parent, so that a power loss cannot take the path away from
 /// a file that was synced.
@@ -19,7 +20,7 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), ArchiveError> {
     {
         create_folder(parent)?;
     }
-    match fs::create_dir(folder) {
+    match disk::create_folder(folder) {
         Ok(()) => {}
         // Another tenant's commit may have made the shared parent in between.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
@@ -33,24 +34,24 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), ArchiveError> {
 
 /// Makes renames and removals in a folder survive a power loss.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), ArchiveError> {
-    File::open(folder).and_then(|file| file.sync_all()).map_err(ArchiveError::io("sync folder", folder))
+    disk::sync_folder(folder).map_err(ArchiveError::io("sync folder", folder))
 }
 
 /// Writes a small file whole, synced, under a temporary name first. Its folder is left to the caller to sync.
 pub(crate) fn write_synced(path: &Path, data: &[u8]) -> Result<(), ArchiveError> {
     let temporary = path.with_extension("tmp");
     let write = || {
-        let mut file = File::create(&temporary)?;
+        let mut file = NewFile::create(&temporary)?;
         file.write_all(data)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        disk::rename(&temporary, path)
     };
-    write().inspect_err(|_| drop(fs::remove_file(&temporary))).map_err(ArchiveError::io("write", path))
+    write().inspect_err(|_| drop(disk::remove_file(&temporary))).map_err(ArchiveError::io("write", path))
 }
 
 /// Removes a file; one that is not there is as good as removed. Says whether it was there.
 pub(crate) fn remove_file(path: &Path) -> Result<bool, ArchiveError> {
-    match fs::remove_file(path) {
+    match disk::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(ArchiveError::io("remove", path)(error)),
@@ -69,12 +70,12 @@ pub(crate) fn remove_folder(path: &Path) -> Result<bool, ArchiveError> {
 /// Removes a folder if it is empty. Best effort: an empty folder does no harm.
 pub(crate) fn remove_empty_folder(path: &Path) {
     // Fails when it is not empty, which is the common case and no error.
-    let _ = fs::remove_dir(path);
+    let _ = disk::remove_folder(path);
 }
 
 /// The names in a folder; none when it does not exist. Names that are not UTF-8 are not ours and are left out.
 pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, ArchiveError> {
-    let entries = match fs::read_dir(folder) {
+    let entries = match disk::list(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(ArchiveError::io("list folder", folder)(error)),
@@ -130,7 +131,7 @@ impl<W: Write> Write for DigestWriter<W> {
 /// BLAKE3 and size of a file as it lies on disk.
 pub(crate) fn digest_file(path: &Path) -> io::Result<([u8; 32], u64)> {
     let mut digest = blake3::Hasher::new();
-    let mut file = File::open(path)?;
+    let mut file = disk::open(path)?;
     let bytes = io::copy(&mut file, &mut digest)?;
     Ok((*digest.finalize().as_bytes(), bytes))
 }

@@ -4,6 +4,11 @@ mod cache;
 mod columns;
 mod commit;
 mod days;
+#[cfg(not(feature = "watched-disk"))]
+#[expect(unreachable_pub, reason = "public where somebody may watch")]
+mod disk;
+#[cfg(feature = "watched-disk")]
+pub mod disk;
 mod error;
 mod files;
 mod filter;

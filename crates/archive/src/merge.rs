@@ -4,8 +4,6 @@
 //! each is compared with its digest first, and the sum over all records must come out as it went in.
 //! Memory: one run of [`RUN_RAW_BYTES`], or the pages of [`RUNS_OPEN`] sorted runs, whatever the sizes of the inputs.
 
-use std::fs::File;
-
 use arrow::array::RecordBatch;
 use chrono::NaiveDate;
 use parquet::arrow::ArrowWriter;
@@ -13,6 +11,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use protocol::ids::TenantId;
 
+use crate::disk::NewFile;
 use crate::keys::{Fingerprint, RecordKey, second_of_micros};
 use crate::part::{self, PartName, PartWriter};
 use crate::read::{Batches, micros, texts};
@@ -145,7 +144,7 @@ impl Merge<'_> {
         let spilled = Spilled::at(folder.join(format!(".{}-run-{}.tmp", self.number, self.spilled)));
         self.spilled += 1;
         let failed = || ArchiveError::parquet("write", spilled.path());
-        let file = File::create(spilled.path()).map_err(ArchiveError::io("create", spilled.path()))?;
+        let file = NewFile::create(spilled.path()).map_err(ArchiveError::io("create", spilled.path()))?;
         let mut writer = ArrowWriter::try_new(file, arrow_schema(), Some(spill_properties())).map_err(failed())?;
         for batch in rows {
             self.ask_stop()?;

@@ -2,7 +2,6 @@
 //!
 //! Never visible half-written. Dropped unfinished, it removes its file.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -14,6 +13,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
 use protocol::ids::TenantId;
 
+use crate::disk::{self, NewFile};
 use crate::files::{self, DigestWriter};
 use crate::keys::{Fingerprint, RecordKey};
 use crate::raw_column::{RawColumn, RawCompressor};
@@ -49,7 +49,7 @@ pub(crate) struct PartWriter {
     name: PartName,
     temporary: PathBuf,
     /// Taken by `finish`.
-    file: Option<SerializedFileWriter<DigestWriter<File>>>,
+    file: Option<SerializedFileWriter<DigestWriter<NewFile>>>,
     row_groups: ArrowRowGroupWriterFactory,
     row_group: u32,
     /// The columns beside `raw` of the row group under way; none when it has no row yet.
@@ -70,7 +70,7 @@ impl PartWriter {
         let folder = archive.folder_of(name.tenant, name.date);
         files::create_folder(&folder)?;
         let temporary = folder.join(temporary_name(name.commit, name.part));
-        let file = File::create(&temporary).map_err(ArchiveError::io("create", &temporary))?;
+        let file = NewFile::create(&temporary).map_err(ArchiveError::io("create", &temporary))?;
         let mut metadata = Vec::new();
         if sorted {
             metadata.push(KeyValue::new(SORTED_KEY.to_owned(), "creation_time".to_owned()));
@@ -223,7 +223,7 @@ impl PartWriter {
             digest,
         };
         let path = self.archive.segment_path(&segment);
-        fs::rename(&temporary, &path).map_err(ArchiveError::io("rename to its final name", &path))?;
+        disk::rename(&temporary, &path).map_err(ArchiveError::io("rename to its final name", &path))?;
         // A sidecar is a cache: without it the segment is as complete, and the next lookup makes it again.
         if let Err(error) = sidecar::write(self.archive.root(), &segment, &mut self.keys) {
             tracing::warn!(%error, "sidecar not written");
@@ -243,9 +243,9 @@ impl Drop for PartWriter {
 
 /// Begins a Parquet file. The Arrow schema is not put into it beside Parquet's own: every reader finds the same columns.
 fn open_file(
-    file: File,
+    file: NewFile,
     metadata: Vec<KeyValue>,
-) -> Result<(SerializedFileWriter<DigestWriter<File>>, ArrowRowGroupWriterFactory), ParquetError> {
+) -> Result<(SerializedFileWriter<DigestWriter<NewFile>>, ArrowRowGroupWriterFactory), ParquetError> {
     let options =
         ArrowWriterOptions::new().with_properties(schema::writer_properties(metadata)).with_skip_arrow_metadata(true);
     ArrowWriter::try_new_with_options(DigestWriter::new(file), arrow_schema(), options)?.into_serialized_writer()

@@ -4,7 +4,6 @@
 //! comes again with its content, after a fetch that broke off, is the same file, and the same bytes in another content are
 //! another piece, with a note of their own.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use protocol::ids::{ContentId, ContentType, TenantId};
@@ -12,7 +11,7 @@ use protocol::time::Timestamp;
 use serde_json::json;
 
 use crate::commit::ContentRef;
-use crate::{ArchiveError, files};
+use crate::{ArchiveError, disk, files};
 
 /// One piece in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub(crate) fn keep(
         "reason": reason,
     });
     // A file of this name may be what a crash left of an earlier try, cut off; only the same bytes count as kept.
-    let new = !matches!(fs::read(&path), Ok(there) if there == piece);
+    let new = !matches!(disk::read(&path), Ok(there) if there == piece);
     if new {
         files::write_synced(&path, piece)?;
         files::write_synced(&note_path(&path), note.to_string().as_bytes())?;

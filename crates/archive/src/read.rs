@@ -2,7 +2,6 @@
 //!
 //! Never reads a file that no given segment names. What it reads from is complete: segments appear by rename.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use protocol::time::Timestamp;
 
 use crate::schema::position;
 use crate::segment::Segment;
-use crate::{Archive, ArchiveError, arrow_schema};
+use crate::{Archive, ArchiveError, arrow_schema, disk};
 
 /// Rows a batch holds: few enough that a hundred open segments stay small.
 const BATCH_ROWS: usize = 256;
@@ -135,7 +134,7 @@ impl Batches {
     /// Opens a file written by us; `columns` are positions in [`crate::COLUMNS`], all of them when `None`. Batches have
     /// `batch_rows` rows, fewer where records are large.
     pub(crate) fn open(path: &Path, columns: Option<&[usize]>, batch_rows: usize) -> Result<Self, ArchiveError> {
-        let file = File::open(path).map_err(ArchiveError::io("open segment", path))?;
+        let file = disk::open(path).map_err(ArchiveError::io("open segment", path))?;
         let broken = || ArchiveError::parquet("read", path);
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(broken())?;
         if metadata.schema().fields() != arrow_schema().fields() {

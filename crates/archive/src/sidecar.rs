@@ -11,13 +11,14 @@
 //! ```
 //! Numbers are little-endian. In memory stay filter and index: about 2.3 bytes a record.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use protocol::ids::TenantId;
 
 use crate::ArchiveError;
+use crate::disk::{self, NewFile};
 use crate::files;
 use crate::filter::{BLOCK_BYTES, Filter};
 use crate::keys::{BODY_DIGEST_BYTES, BodyDigest, RecordKey, hash};
@@ -179,20 +180,33 @@ pub(crate) fn write(root: &Path, segment: &Segment, keys: &mut [RecordKey]) -> R
     write_keys(keys, &mut bytes);
     let path = path(root, segment);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(ArchiveError::io("create folder", folder))?;
+        create_folders(folder).map_err(ArchiveError::io("create folder", folder))?;
     }
     let temporary = path.with_extension("keys.tmp");
-    fs::write(&temporary, &bytes)
-        .and_then(|()| fs::rename(&temporary, &path))
+    NewFile::create(&temporary)
+        .and_then(|mut file| file.write_all(&bytes))
+        .and_then(|()| disk::rename(&temporary, &path))
         .inspect_err(|_| drop(files::remove_file(&temporary)))
         .map_err(ArchiveError::io("write", &path))?;
     Ok(head)
 }
 
+/// Makes a folder and those above it, without syncing any: what is lost of them at a loss of power is made again.
+fn create_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    folder.parent().map_or(Ok(()), create_folders)?;
+    match disk::create_folder(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Reads the head of a segment's sidecar. `Unreadable` when it is missing, cut off, changed, or another segment's.
 pub(crate) fn load(root: &Path, segment: &Segment) -> Result<(Head, File), Unreadable> {
     let path = path(root, segment);
-    let mut file = File::open(&path).map_err(|error| note(&path, &error))?;
+    let mut file = disk::open(&path).map_err(|error| note(&path, &error))?;
     let length = file.metadata().map_err(|error| note(&path, &error))?.len();
     let mut fixed = [0; FIXED_BYTES];
     let mut sum = [0; CHECKSUM_BYTES];
@@ -215,7 +229,7 @@ pub(crate) fn load(root: &Path, segment: &Segment) -> Result<(Head, File), Unrea
 /// Opens the sidecar's file again for a head that is still in memory.
 pub(crate) fn open(root: &Path, segment: &Segment) -> Result<File, Unreadable> {
     let path = path(root, segment);
-    File::open(&path).map_err(|error| note(&path, &error))
+    disk::open(&path).map_err(|error| note(&path, &error))
 }
 
 /// The filter's length, if the head is this segment's and the file has the length it says.
@@ -272,6 +286,8 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn segment(rows: u64) -> Segment {

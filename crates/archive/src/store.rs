@@ -2,7 +2,7 @@
 //!
 //! Never lists the whole tree: who works on a tenant touches that tenant's folders only.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use protocol::ids::TenantId;
 
 use crate::cache::SidecarCache;
 use crate::commit::{CommitWriter, NewCommit};
+use crate::disk::{self, NewFile};
 use crate::raw_column::IdleCompressors;
 use crate::segment::{Segment, date_folder, tenant_folder};
 use crate::{ArchiveError, files, quarantine, sidecar};
@@ -170,7 +171,7 @@ impl Archive {
 fn probe_writable(root: &Path) -> Result<(), ArchiveError> {
     let path = root.join(".tenantry-probe.tmp");
     let write = || -> std::io::Result<()> {
-        let mut file = File::create(&path)?;
+        let mut file = NewFile::create(&path)?;
         file.write_all(b"tenantry")?;
         file.sync_all()
     };
@@ -201,7 +202,7 @@ fn write_mark(root: &Path) -> Result<(), ArchiveError> {
 /// Refuses an archive of a later format. A folder without a mark has nothing in it yet, or lost it.
 fn check_mark(root: &Path) -> Result<(), ArchiveError> {
     let path = mark_path(root);
-    let text = match fs::read(&path) {
+    let text = match disk::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(ArchiveError::io("read", &path)(error)),

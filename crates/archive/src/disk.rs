@@ -1,0 +1,263 @@
+//! Every operation on the archive's files, as the operating system has it: one place through which all of them go.
+//!
+//! Never adds anything to `std::fs` in the program. With the feature `watched-disk`, and in this crate's own tests, a
+//! [`Watch`] of the calling thread is asked before each operation and told after it, so that it can fail, tear and count
+//! them. The fault model that a watch may assume is what the house rule "synced before it is named" relies on: bytes last
+//! from their file's sync on, names from their folder's sync on, and nothing else does.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+#[cfg(any(test, feature = "watched-disk"))]
+use std::{cell::RefCell, sync::Arc};
+
+/// One operation on a file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// A folder is made.
+    CreateFolder(&'a Path),
+    /// A file is made, or emptied if it is there.
+    CreateFile(&'a Path),
+    /// So many bytes are appended to a file.
+    Write(&'a Path, usize),
+    /// A file's bytes are made to last.
+    SyncFile(&'a Path),
+    /// The names in a folder are made to last.
+    SyncFolder(&'a Path),
+    /// A file gets another name, in place of whatever has it.
+    Rename(&'a Path, &'a Path),
+    /// A file is removed.
+    RemoveFile(&'a Path),
+    /// A folder is removed if it is empty.
+    RemoveFolder(&'a Path),
+    /// A file is opened for reading.
+    Open(&'a Path),
+    /// A folder's names are read.
+    List(&'a Path),
+}
+
+/// Is asked before, and told after, every operation of its thread.
+#[cfg(any(test, feature = "watched-disk"))]
+pub trait Watch: Send + Sync {
+    /// Before the operation. How many bytes of a write are to be written (at least one); of no meaning for others.
+    ///
+    /// # Errors
+    /// The operation is not carried out, and fails with this.
+    fn before(&self, operation: Operation<'_>) -> io::Result<usize>;
+    /// After the operation was carried out.
+    ///
+    /// # Errors
+    /// It fails with this although it was carried out.
+    fn after(&self, operation: Operation<'_>) -> io::Result<()>;
+}
+
+#[cfg(any(test, feature = "watched-disk"))]
+thread_local! {
+    static WATCH: RefCell<Option<Arc<dyn Watch>>> = const { RefCell::new(None) };
+}
+
+/// Sets the watch of this thread, or takes it away. Work done on other threads is not watched.
+#[cfg(any(test, feature = "watched-disk"))]
+pub fn watch(watch: Option<Arc<dyn Watch>>) {
+    WATCH.with(|slot| *slot.borrow_mut() = watch);
+}
+
+#[cfg(not(any(test, feature = "watched-disk")))]
+fn carry_out<T>(_: Operation<'_>, work: impl FnOnce(usize) -> io::Result<T>) -> io::Result<T> {
+    work(usize::MAX)
+}
+
+#[cfg(any(test, feature = "watched-disk"))]
+fn carry_out<T>(operation: Operation<'_>, work: impl FnOnce(usize) -> io::Result<T>) -> io::Result<T> {
+    let Some(watch) = WATCH.with(|slot| slot.borrow().clone()) else { return work(usize::MAX) };
+    let room = watch.before(operation)?;
+    let done = work(room)?;
+    watch.after(operation)?;
+    Ok(done)
+}
+
+/// A file being written, from its beginning to its end.
+pub(crate) struct NewFile {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Makes the file, or empties it.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let file = carry_out(Operation::CreateFile(path), |_| fs::File::create(path))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Makes its bytes last.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        carry_out(Operation::SyncFile(&self.path), |_| self.file.sync_all())
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let Self { file, path } = self;
+        carry_out(Operation::Write(path, data.len()), |room| file.write(data.get(..room).unwrap_or(data)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+pub(crate) fn open(path: &Path) -> io::Result<fs::File> {
+    carry_out(Operation::Open(path), |_| fs::File::open(path))
+}
+
+/// The whole of a small file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    carry_out(Operation::Open(path), |_| fs::read(path))
+}
+
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    carry_out(Operation::CreateFolder(path), |_| fs::create_dir(path))
+}
+
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    carry_out(Operation::SyncFolder(path), |_| fs::File::open(path).and_then(|folder| folder.sync_all()))
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    carry_out(Operation::Rename(from, to), |_| fs::rename(from, to))
+}
+
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    carry_out(Operation::RemoveFile(path), |_| fs::remove_file(path))
+}
+
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    carry_out(Operation::RemoveFolder(path), |_| fs::remove_dir(path))
+}
+
+pub(crate) fn list(path: &Path) -> io::Result<fs::ReadDir> {
+    carry_out(Operation::List(path), |_| fs::read_dir(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::{Mutex, MutexGuard};
+
+    use protocol::ids::{ContentId, ContentType, TenantId};
+    use protocol::time::parse_timestamp;
+
+    use super::*;
+    use crate::{Archive, ArchiveError, ArchiveOptions, Committed, ContentRef, NewCommit};
+
+    /// Remembers what was done, and of the names that are there, those that no sync of their folder has made last.
+    #[derive(Default)]
+    struct Recorder(Mutex<Recorded>);
+
+    #[derive(Default)]
+    struct Recorded {
+        done: Vec<String>,
+        not_lasting: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+        fault: Option<Fault>,
+        asked: usize,
+    }
+
+    /// What goes wrong, counted in operations from when it was set.
+    #[derive(Clone, Copy)]
+    enum Fault {
+        /// From this operation on, nothing is done any more.
+        Crash(usize),
+    }
+
+    impl Recorder {
+        fn watching() -> Arc<Self> {
+            let recorder = Arc::<Self>::default();
+            watch(Some(Arc::clone(&recorder) as Arc<dyn Watch>));
+            recorder
+        }
+
+        fn lock(&self) -> MutexGuard<'_, Recorded> {
+            self.0.lock().unwrap()
+        }
+
+        fn set(&self, fault: Option<Fault>) {
+            let mut recorded = self.lock();
+            recorded.fault = fault;
+            recorded.asked = 0;
+        }
+
+        /// Names that a loss of power could take away; sidecars may be lost.
+        fn not_lasting(&self) -> Vec<PathBuf> {
+            let names = self.lock().not_lasting.values().flatten().cloned().collect::<Vec<_>>();
+            names.into_iter().filter(|path| !path.to_str().unwrap().contains("_dedup")).collect()
+        }
+    }
+
+    impl Watch for Recorder {
+        fn before(&self, _: Operation<'_>) -> io::Result<usize> {
+            let mut recorded = self.lock();
+            recorded.asked += 1;
+            match recorded.fault {
+                Some(Fault::Crash(at)) if recorded.asked >= at => Err(io::Error::other("the process is gone")),
+                // Short writes are ordinary.
+                _ => Ok(7),
+            }
+        }
+
+        fn after(&self, operation: Operation<'_>) -> io::Result<()> {
+            let mut recorded = self.lock();
+            let parent = |path: &Path| path.parent().unwrap().to_owned();
+            let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+            match operation {
+                Operation::CreateFolder(path) | Operation::CreateFile(path) => {
+                    recorded.not_lasting.entry(parent(path)).or_default().insert(path.to_owned());
+                }
+                Operation::Rename(from, to) => {
+                    recorded.done.push(format!("name {}", name(to)));
+                    let names = recorded.not_lasting.entry(parent(to)).or_default();
+                    names.remove(from);
+                    names.insert(to.to_owned());
+                }
+                Operation::RemoveFile(path) | Operation::RemoveFolder(path) => {
+                    recorded.not_lasting.entry(parent(path)).or_default().remove(path);
+                }
+                Operation::SyncFile(path) => recorded.done.push(format!("sync {}", name(path))),
+                Operation::SyncFolder(path) => {
+                    recorded.done.push(format!("sync {}", name(path)));
+                    recorded.not_lasting.remove(path);
+                }
+                Operation::Write(..) | Operation::Open(_) | Operation::List(_) => {}
+            }
+            Ok(())
+        }
+    }
+
+    fn tenant() -> TenantId {
+        "6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11".parse().unwrap()
+    }
+
+    /// A record and a piece that is none.
+    fn commit(archive: &Archive) -> Result<Committed, ArchiveError> {
+        let ingested_at = parse_timestamp("2026-03-09T00:00:00Z").unwrap();
+        let (content_type, content_id) = (ContentType::Exchange, "content".parse::<ContentId>().unwrap());
+        let content = ContentRef { content_type: &content_type, content_id: &content_id, created: ingested_at };
+        let mut writer =
+            archive.begin(NewCommit { tenant: tenant(), number: 1, visible: Arc::default(), ingested_at })?;
+        writer.append(&content, br#"{"Id":"1","CreationTime":"2026-03-04T05:06:07"}"#)?;
+        writer.quarantine(&content, b"no record", "cut off")?;
+        writer.finish()
+    }
+
+    #[test]
+    fn a_segment_is_synced_before_it_is_named_and_its_folder_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::open(&ArchiveOptions::at(folder.path().join("archive"))).unwrap();
+        let recorder = Recorder::watching();
+        commit(&archive).unwrap();
+        watch(None);
+        let done = &recorder.lock().done;
+        let place = |what: &str| done.iter().position(|done| done == what).unwrap();
+        assert!(place("sync .1-0.parquet.tmp") < place("name 1-0.parquet"), "{done:?}");
+        assert!(place("name 1-0.parquet") < place("sync date=2026-03-04"), "{done:?}");
+    }
+}
