@@ -27,7 +27,10 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), ArchiveError> {
         Err(error) => return Err(ArchiveError::io("create folder", folder)(error)),
     }
     match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        // Who finds a folder does not sync it again: one that could not be synced must not be found.
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            sync_folder(parent).inspect_err(|_| remove_empty_folder(folder))
+        }
         _ => Ok(()),
     }
 }

@@ -65,6 +65,10 @@ impl Archive {
             let highest = beyond.last().copied().unwrap_or_default();
             return Err(ArchiveError::LedgerBehind { tenant, commits: beyond.len(), highest, last_commit });
         }
+        if folder.is_dir() {
+            // The folders of its dates: as for those above, whoever made them may not have come to this.
+            files::sync_folder(&folder)?;
+        }
         let mut removed = Removed::default();
         for (path, temporary) in orphans {
             let count = if temporary { &mut removed.temporary } else { &mut removed.segments };

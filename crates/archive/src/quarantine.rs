@@ -91,7 +91,12 @@ pub(crate) fn take_back(root: &Path, kept: &Quarantined) -> Result<(), ArchiveEr
 
 /// `{root}/_quarantine/tenant={guid}`
 pub(crate) fn tenant_folder(root: &Path, tenant: TenantId) -> PathBuf {
-    crate::segment::tenant_folder(&root.join("_quarantine"), tenant)
+    crate::segment::tenant_folder(&folder(root), tenant)
+}
+
+/// `{root}/_quarantine`
+pub(crate) fn folder(root: &Path) -> PathBuf {
+    root.join("_quarantine")
 }
 
 fn note_path(path: &Path) -> PathBuf {

@@ -61,7 +61,25 @@ impl Archive {
         files::create_folder(&options.root)?;
         probe_writable(&options.root)?;
         write_mark(&options.root)?;
-        Self::open_read_only(options)
+        let archive = Self::open_read_only(options)?;
+        archive.sync_upper_folders()?;
+        Ok(archive)
+    }
+
+    /// Makes the names of the root and of the tenants' folders last. A process that was killed may have made them and not
+    /// synced them, and who finds a folder does not sync it again: without this, a loss of power days later could take it
+    /// away with everything in it. The folder of the quarantine, which tenants share, is made here for the same reason:
+    /// nobody relies on one that somebody else has made and not yet synced.
+    fn sync_upper_folders(&self) -> Result<(), ArchiveError> {
+        let quarantine = quarantine::folder(self.root());
+        files::create_folder(&quarantine)?;
+        files::sync_folder(&quarantine)?;
+        files::sync_folder(self.root())?;
+        let mut above = self.root().ancestors().skip(1);
+        above.next().map_or(Ok(()), files::sync_folder)?;
+        // Those further up are hardly ours, and may be nobody's to open.
+        above.for_each(|folder| drop(files::sync_folder(folder)));
+        Ok(())
     }
 
     /// Opens the archive for reading and verifying; it may lie on a medium that cannot be written. What writes through it
