@@ -7,6 +7,7 @@ pub mod credential;
 pub mod model;
 pub mod pacing;
 pub mod problem;
+pub mod retention;
 pub mod retry;
 pub mod silence;
 pub mod skew;

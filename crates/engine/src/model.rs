@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use protocol::ids::{ContentId, ContentType, ContentUri, TenantId};
 use protocol::time::Timestamp;
 
@@ -209,6 +210,24 @@ pub struct DamagedSegment {
     pub problem: String,
     /// When that was first found.
     pub found_at: Timestamp,
+}
+
+/// What one run of a retention took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Segments.
+    pub segments: u64,
+    /// Records in them.
+    pub records: u64,
+}
+
+/// What a tenant's retention has left. A segment goes whole; what has no readable time goes by its content's date.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// The first date of which nothing was taken away for its age; `None` while nothing was.
+    pub kept_since: Option<NaiveDate>,
+    /// All that went so far.
+    pub expired: Expired,
 }
 
 /// Something kept as delivered because it is no record.

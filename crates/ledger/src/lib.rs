@@ -7,9 +7,11 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, FailingContent, FeedNotes, Listed, Loss, LostContent,
-    Pending, Problem, QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
+    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    TenantState, Tile,
 };
+use engine::retention::Expiry;
 use engine::webhook::Webhook;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -166,6 +168,12 @@ pub trait Ledger: Send + Sync {
     /// The one transaction that makes records visible. Refused as a whole when the number is not the next one, when a
     /// content is not `listed` any more, or when a segment does not carry this commit's number or is named twice.
     fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()>;
+    /// Takes the segments out of sight that are past their retention: those of dates before `expiry.before` whose last
+    /// record was stored before `expiry.stored_before`. They stand as obsolete until [`Ledger::obsolete_deleted`]. Says how
+    /// many they were, and how many records went with them; both are added to [`Ledger::retained`].
+    fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired>;
+    /// What the tenant's retention has left.
+    fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained>;
     /// The tenant's visible segments.
     fn segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<SegmentRow>>;
     /// Every tenant that has visible segments, with them: for a query or a verification over all. Never on a timer.
@@ -180,7 +188,7 @@ pub trait Ledger: Send + Sync {
         added: Vec<SegmentRow>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()>;
-    /// Segments that a merge replaced and whose files may still be there, with the time since when.
+    /// Segments that a merge replaced or a retention took away and whose files may still be there, with the time since when.
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>>;
     /// The files of these obsolete segments are gone.
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()>;

@@ -4,10 +4,10 @@
 //! its span and cause, each piece in quarantine and each damaged file with its place. Long lists are cut, and the counts
 //! beside them say by how much.
 
-use chrono::SecondsFormat;
+use chrono::{NaiveTime, SecondsFormat};
 use engine::coverage::GAP_CAUSE;
 use engine::model::{
-    Coverage, DamagedSegment, FailingContent, FeedNotes, Gap, LostContent, Problem, QuarantineRow, Relisting,
+    Coverage, DamagedSegment, FailingContent, FeedNotes, Gap, LostContent, Problem, QuarantineRow, Relisting, Retained,
 };
 use engine::webhook::Webhook;
 use ledger::{Ledger, LedgerError};
@@ -28,6 +28,21 @@ pub struct CoverageReport {
     pub items: Vec<FeedCoverage>,
     /// Archive files that are not what was written.
     pub damaged_segments: Vec<DamagedFile>,
+    /// What went because it was past its retention, of tenants of which anything went.
+    pub expired: Vec<ExpiredItem>,
+}
+
+/// What a tenant's retention took away. No gap: it was complete, and is not wanted any more.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExpiredItem {
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// Everything of this time and later is kept.
+    pub kept_since: Time,
+    /// Segments that went, all in all.
+    pub segments: u64,
+    /// Records in them.
+    pub records: u64,
 }
 
 /// What is to be said of one tenant and content type.
@@ -239,6 +254,7 @@ impl CoverageReport {
             }
             let damaged = ledger.damaged_segments(*tenant).await?;
             report.damaged_segments.extend(damaged.into_iter().map(|damaged| DamagedFile::new(*tenant, damaged)));
+            report.expired.extend(ExpiredItem::new(*tenant, ledger.retained(*tenant).await?));
         }
         Ok(report)
     }
@@ -294,6 +310,14 @@ impl FeedCoverage {
     /// Contents given up, whatever the cause.
     pub fn lost_contents(&self) -> u64 {
         self.lost.iter().map(|lost| lost.contents).sum()
+    }
+}
+
+impl ExpiredItem {
+    fn new(tenant: TenantId, retained: Retained) -> Option<Self> {
+        let Retained { kept_since, expired } = retained;
+        let kept_since = Time(kept_since?.and_time(NaiveTime::MIN).and_utc());
+        Some(Self { tenant_id: tenant, kept_since, segments: expired.segments, records: expired.records })
     }
 }
 

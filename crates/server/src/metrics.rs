@@ -76,6 +76,7 @@ pub struct Metrics {
     commits: Counter,
     commit_seconds: Histogram,
     merges: Counter,
+    expired: Counter,
     tokens: Counter,
     pending: Gauge,
     tenants: Gauge,
@@ -136,6 +137,7 @@ impl Metrics {
             commits: Counter::default(),
             commit_seconds: Histogram::new(buckets),
             merges: Counter::default(),
+            expired: Counter::default(),
             tokens: Counter::default(),
             pending: Gauge::default(),
             tenants: Gauge::default(),
@@ -184,6 +186,11 @@ impl Metrics {
             self.commit_seconds.clone(),
         );
         registry.register("merges", "Merges of small segments", self.merges.clone());
+        registry.register(
+            "records_expired",
+            "Records removed because they were past their retention",
+            self.expired.clone(),
+        );
         registry.register("tokens_issued", "Tokens received from Entra", self.tokens.clone());
         registry.register("contents_pending", "Contents listed and not yet archived", self.pending.clone());
         registry.register("tenants", "Tenants collected", self.tenants.clone());
@@ -280,6 +287,10 @@ impl Metrics {
 
     pub(crate) fn merge(&self) {
         self.merges.inc();
+    }
+
+    pub(crate) fn expired(&self, records: u64) {
+        self.expired.inc_by(records);
     }
 
     pub(crate) fn token(&self) {

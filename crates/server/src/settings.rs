@@ -25,6 +25,8 @@ pub struct Settings {
     pub cloud: Cloud,
     /// What is collected, and how fast.
     pub collect: CollectSettings,
+    /// How long records are kept; `None`: for ever. At least [`engine::retention::RETENTION_MIN`].
+    pub retention: Option<Duration>,
     /// How much may be under way at one time.
     pub limits: Limits,
 }

@@ -19,13 +19,42 @@ const SENTENCE_WIDTH_MIN: u16 = 30;
 
 /// A table with a header; columns named in `right` are aligned to the right.
 pub(crate) fn table(header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
-    // A terminal of no width is one that nobody looks at.
-    let width = std::io::stdout().is_terminal().then(terminal_width).flatten();
-    table_within(width, header, right, rows)
+    table_within(terminal_width(), header, right, rows)
 }
 
-fn terminal_width() -> Option<u16> {
-    Table::new().width().filter(|width| *width > 0)
+/// A table whose cells are never folded, whatever the width: each row is one line.
+pub(crate) fn unfolded_table(header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
+    table_within(None, header, right, rows)
+}
+
+/// The columns of the terminal that shows the results; `None` when none does.
+pub(crate) fn terminal_width() -> Option<u16> {
+    // A terminal of no width is one that nobody looks at.
+    std::io::stdout().is_terminal().then(|| Table::new().width()).flatten().filter(|width| *width > 0)
+}
+
+/// A sentence, indented, folded between words where it would not fit. A word is never cut: it may be an id or a path.
+pub(crate) fn folded(sentence: &str, indent: usize, width: Option<u16>) -> String {
+    let width = width.map_or(usize::MAX, usize::from);
+    let blank = " ".repeat(indent);
+    let mut text = blank.clone();
+    let mut used = indent;
+    for word in sentence.split(' ') {
+        let length = word.chars().count();
+        if used > indent && used + 1 + length > width {
+            // What goes on stands a little further in, so that the next sentence is seen to be one.
+            text.push('\n');
+            text.push_str(&blank);
+            text.push_str("  ");
+            used = indent + 2;
+        } else if used > indent {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += length;
+    }
+    text
 }
 
 fn table_within(width: Option<u16>, header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -117,6 +146,16 @@ mod tests {
             assert!(text.contains(id) && text.contains("12,345"), "{width:?}\n{text}");
             assert_eq!(text.contains(sentence), width.is_none_or(|width| width > 150), "{width:?}\n{text}");
         }
+    }
+
+    #[test]
+    fn sentences_are_folded_between_words_and_ids_stay_whole() {
+        let id = "fd93a738-73ca-4e3a-a036-3d05ea76b343";
+        let sentence = format!("lost {id} for ever");
+        assert_eq!(folded(&sentence, 4, None), format!("    {sentence}"));
+        assert_eq!(folded(&sentence, 4, Some(53)), format!("    lost {id} for\n      ever"));
+        assert_eq!(folded(&sentence, 4, Some(54)), format!("    {sentence}"));
+        assert_eq!(folded(id, 4, Some(10)), format!("    {id}"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod credential;
 mod history;
 mod pacing;
 mod problem;
+mod retention;
 mod retry;
 mod silence;
 mod skew;

@@ -1,6 +1,7 @@
 //! Commits, segments and quarantine.
 
-use engine::model::{ContentState, DamagedSegment};
+use engine::model::{ContentState, DamagedSegment, Expired, Retained};
+use engine::retention::Expiry;
 
 use super::*;
 
@@ -195,4 +196,68 @@ pub async fn a_damaged_segment_is_named_until_it_is_sound_or_gone(fixture: &dyn 
     note(2, Some("too late"), 6).await.unwrap();
     assert_eq!(ledger.damaged_segments(tenant(1)).await.unwrap(), []);
     refused(ledger.set_segment_problem(tenant(2), segment(1, 0), None, noon())).await;
+}
+
+/// A segment of a day of March.
+fn of_day(day: u32, commit: u64, part: u32) -> SegmentRow {
+    SegmentRow { date: format!("2026-03-{day:02}"), ..segment(commit, part) }
+}
+
+fn expiry(before: &str, stored_before: Timestamp) -> Expiry {
+    Expiry { before: before.parse().unwrap(), stored_before }
+}
+
+pub async fn what_is_past_its_retention_goes_whole_and_is_counted(fixture: &dyn Fixture) {
+    let ledger = with_tenant(fixture).await;
+    ledger.add_tenant(tenant(2), String::new(), noon(), noon()).await.unwrap();
+    let segments = vec![of_day(1, 1, 0), of_day(2, 1, 1), of_day(2, 1, 2), of_day(3, 1, 3)];
+    ledger.commit(Commit { segments: segments.clone(), ..commit(1) }).await.unwrap();
+    let others = vec![of_day(1, 1, 0)];
+    ledger.commit(Commit { tenant: tenant(2), segments: others.clone(), ..commit(1) }).await.unwrap();
+    let now = noon() + days(30);
+    let expire = |before: &str| ledger.expire_segments(tenant(1), expiry(before, now), now);
+    assert_eq!(expire("2026-03-01").await.unwrap(), Expired::default());
+    assert_eq!(ledger.retained(tenant(1)).await.unwrap(), Retained::default());
+
+    assert_eq!(expire("2026-03-03").await.unwrap(), Expired { segments: 3, records: 10 + 11 + 12 });
+    assert_eq!(ledger.segments(tenant(1)).await.unwrap(), [of_day(3, 1, 3)]);
+    let gone: Vec<_> = segments[..3].iter().map(|segment| (segment.clone(), now)).collect();
+    assert_eq!(ledger.obsolete(tenant(1)).await.unwrap(), gone, "their files can still be found");
+    let kept_since = "2026-03-03".parse().ok();
+    let retained = Retained { kept_since, expired: Expired { segments: 3, records: 33 } };
+    assert_eq!(ledger.retained(tenant(1)).await.unwrap(), retained);
+    // Once more takes nothing more, and an earlier date takes nothing back.
+    for before in ["2026-03-03", "2026-03-02"] {
+        assert_eq!(expire(before).await.unwrap(), Expired::default());
+        assert_eq!(ledger.retained(tenant(1)).await.unwrap(), retained);
+    }
+    // What has come of an old date since then goes too, and what is kept since a date stays so.
+    ledger.commit(Commit { segments: vec![of_day(1, 2, 0)], ..commit(2) }).await.unwrap();
+    assert_eq!(expire("2026-03-02").await.unwrap(), Expired { segments: 1, records: 10 });
+    let retained = Retained { kept_since, expired: Expired { segments: 4, records: 43 } };
+    assert_eq!(fixture.open().retained(tenant(1)).await.unwrap(), retained);
+    assert_eq!(ledger.segments(tenant(2)).await.unwrap(), others, "another tenant's stay");
+    refused(ledger.expire_segments(tenant(3), expiry("2026-03-03", now), now)).await;
+}
+
+pub async fn what_was_stored_lately_outlives_its_retention(fixture: &dyn Fixture) {
+    let ledger = with_tenant(fixture).await;
+    let at = |hour| noon() + hours(hour);
+    for (number, hour) in [(1, 1), (2, 2), (3, 3), (4, 4)] {
+        let segments = vec![of_day(1, number, 0)];
+        ledger.commit(Commit { at: at(hour), segments, ..commit(number) }).await.unwrap();
+    }
+    // A merge was stored when the latest of what it merged was.
+    let merged = vec![of_day(1, 2, 0), of_day(1, 3, 0)];
+    ledger.replace_segments(tenant(1), CommitNumber(5), merged, vec![of_day(1, 5, 0)], at(9)).await.unwrap();
+    let left = async |stored_before| {
+        ledger.expire_segments(tenant(1), expiry("2026-03-02", stored_before), at(10)).await.unwrap();
+        let left = ledger.segments(tenant(1)).await.unwrap();
+        left.iter().map(|segment| segment.commit.0).collect::<Vec<_>>()
+    };
+    assert_eq!(left(at(1)).await, [1, 4, 5], "stored at that moment is not before it");
+    assert_eq!(left(at(1) + TimeDelta::milliseconds(1)).await, [4, 5]);
+    assert_eq!(left(at(3)).await, [4, 5]);
+    assert_eq!(left(at(3) + TimeDelta::milliseconds(1)).await, [4]);
+    assert_eq!(left(at(5)).await, [0_u64; 0]);
 }

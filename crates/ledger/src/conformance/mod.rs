@@ -93,6 +93,8 @@ macro_rules! for_each_conformance_case {
             commits::all_segments_are_listed_by_tenant,
             commits::quarantine_keeps_each_path_once,
             commits::a_damaged_segment_is_named_until_it_is_sound_or_gone,
+            commits::what_is_past_its_retention_goes_whole_and_is_counted,
+            commits::what_was_stored_lately_outlives_its_retention,
             coverage::the_sums_are_what_happened,
             coverage::completeness_follows_the_tiles_and_stops_at_what_is_pending,
             coverage::folding_keeps_the_sums_and_names_the_gaps,

@@ -1,9 +1,11 @@
 //! Commits and segments: the transactions that make records visible or merge their files.
 
-use engine::model::{Commit, CommitNumber, DamagedSegment, QuarantineRow, SegmentRow};
+use chrono::NaiveDate;
+use engine::model::{Commit, CommitNumber, DamagedSegment, Expired, QuarantineRow, Retained, SegmentRow};
+use engine::retention::Expiry;
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::contents;
 use super::fault::Done;
@@ -34,7 +36,7 @@ pub(super) fn commit(connection: &Connection, commit: &Commit) -> Done<()> {
         contents::lost(connection, commit.tenant, *row, loss, commit.at)?;
     }
     for segment in &commit.segments {
-        add_segment(connection, commit.tenant, tenant, commit.number, segment)?;
+        add_segment(connection, commit.tenant, tenant, commit.number, segment, ms(commit.at))?;
     }
     for row in &commit.quarantined {
         quarantine(connection, tenant, row, commit.at)?;
@@ -65,6 +67,7 @@ fn add_segment(
     tenant: i64,
     number: CommitNumber,
     segment: &SegmentRow,
+    stored_at: i64,
 ) -> Done<()> {
     let refused = |problem| LedgerError::SegmentRefused { tenant: id, segment: name(segment), problem };
     if segment.commit != number {
@@ -72,8 +75,9 @@ fn add_segment(
     }
     let added = sql(
         connection,
-        "INSERT INTO segment (tenant, date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (tenant, date, number, part) DO NOTHING",
+        "INSERT INTO segment
+           (tenant, date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest, stored_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (tenant, date, number, part) DO NOTHING",
     )?
     .execute(params![
         tenant,
@@ -86,6 +90,7 @@ fn add_segment(
         segment.second_max,
         count(segment.untimed_rows),
         segment.digest,
+        stored_at,
     ])?;
     if added == 0 {
         return Err(refused("it is named twice").into());
@@ -174,21 +179,70 @@ pub(super) fn replace_segments(
     now: Timestamp,
 ) -> Done<()> {
     let tenant = take_number(connection, id, number, now)?;
+    let mut stored_at = None;
     for segment in removed {
-        let hidden = sql(
+        let hidden: Option<i64> = sql(
             connection,
             "UPDATE segment SET obsolete_since = ?5
-             WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NULL",
+             WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NULL
+             RETURNING stored_at",
         )?
-        .execute(params![tenant, segment.date, count(segment.commit.0), segment.part, ms(now)])?;
-        if hidden == 0 {
+        .query_row(params![tenant, segment.date, count(segment.commit.0), segment.part, ms(now)], |row| row.get(0))
+        .optional()?;
+        let Some(hidden) = hidden else {
             return Err(LedgerError::SegmentNotVisible { tenant: id, segment: name(segment) }.into());
-        }
+        };
+        stored_at = stored_at.max(Some(hidden));
     }
     for segment in added {
-        add_segment(connection, id, tenant, number, segment)?;
+        add_segment(connection, id, tenant, number, segment, stored_at.unwrap_or_else(|| ms(now)))?;
     }
     Ok(())
+}
+
+pub(super) fn expire_segments(connection: &Connection, id: TenantId, expiry: &Expiry, now: Timestamp) -> Done<Expired> {
+    let tenant = tenant_number(connection, id)?;
+    let before = date_text(expiry.before);
+    let mut expired = Expired::default();
+    {
+        let mut statement = sql(
+            connection,
+            "UPDATE segment SET obsolete_since = ?4
+             WHERE tenant = ?1 AND date < ?2 AND stored_at < ?3 AND obsolete_since IS NULL RETURNING rows",
+        )?;
+        let rows = params![tenant, before, ms(expiry.stored_before), ms(now)];
+        for records in statement.query_map(rows, |row| counted(row, 0))? {
+            expired.segments += 1;
+            expired.records = expired.records.saturating_add(records?);
+        }
+    }
+    if expired.segments > 0 {
+        sql(
+            connection,
+            "UPDATE tenant SET expired_segments = expired_segments + ?2, expired_records = expired_records + ?3,
+             kept_since = max(coalesce(kept_since, ''), ?4) WHERE tenant = ?1",
+        )?
+        .execute(params![tenant, count(expired.segments), count(expired.records), before])?;
+    }
+    Ok(expired)
+}
+
+pub(super) fn retained(connection: &Connection, id: TenantId) -> Done<Retained> {
+    let tenant = tenant_number(connection, id)?;
+    let text = "SELECT kept_since, expired_segments, expired_records FROM tenant WHERE tenant = ?1";
+    let retained = sql(connection, text)?.query_row([tenant], |row| {
+        let kept_since: Option<String> = row.get(0)?;
+        Ok(Retained {
+            kept_since: kept_since.and_then(|date| date.parse().ok()),
+            expired: Expired { segments: counted(row, 1)?, records: counted(row, 2)? },
+        })
+    })?;
+    Ok(retained)
+}
+
+/// As segments' dates are written: in the order of time for the years that they can be of.
+fn date_text(date: NaiveDate) -> String {
+    date.format("%Y-%m-%d").to_string()
 }
 
 pub(super) fn obsolete(connection: &Connection, id: TenantId) -> Done<Vec<(SegmentRow, Timestamp)>> {

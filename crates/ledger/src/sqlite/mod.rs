@@ -14,9 +14,11 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, FailingContent, FeedNotes, Listed, Loss, LostContent,
-    Pending, Problem, QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
+    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    TenantState, Tile,
 };
+use engine::retention::Expiry;
 use engine::webhook::Webhook;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -341,6 +343,14 @@ impl Ledger for SqliteLedger {
 
     fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()> {
         self.write(move |connection| commits::commit(connection, &commit))
+    }
+
+    fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired> {
+        self.write(move |connection| commits::expire_segments(connection, tenant, &expiry, now))
+    }
+
+    fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained> {
+        self.read(move |connection| commits::retained(connection, tenant))
     }
 
     fn segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<SegmentRow>> {

@@ -315,8 +315,13 @@ impl Worker {
     ) -> Result<(), CommitFailure> {
         let grace = if mode.ends() { Grace::None } else { Grace::For(context.settings.limits.obsolete_grace) };
         let house = self.house(context);
+        let is_due = memory.folded_at.is_none_or(|at| at.elapsed() >= FOLD_EVERY);
+        if is_due {
+            // Before merging: what goes need not be rewritten.
+            house.expire().await?;
+        }
         house.merge(grace, stop).await?;
-        if memory.folded_at.is_none_or(|at| at.elapsed() >= FOLD_EVERY) {
+        if is_due {
             house.fold(stop).await?;
             house.look_again().await?;
             memory.sidecars_dropped = house.drop_old_sidecars(memory.sidecars_dropped).await?;
@@ -364,6 +369,7 @@ impl Worker {
             slot: &context.merge_slot,
             tenant: self.tenant,
             files: &self.files,
+            retention: context.settings.retention,
         }
     }
 

@@ -1,5 +1,5 @@
 //! What keeps a tenant's files and rows few and sound: clearing what a crash left, merging small segments, deleting what was
-//! merged away, folding what has expired, looking again at what was found damaged.
+//! merged away or is past its retention, folding what has expired, looking again at what was found damaged.
 //!
 //! Never deletes a file the ledger still shows, and never runs beside a commit of the same tenant: both work on its files.
 
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use archive::{Archive, ArchiveError, Depth, MergePolicy, Segment, plan_merge};
 use chrono::{NaiveDate, TimeDelta};
-use engine::model::{CommitNumber, SegmentRow};
+use engine::model::{CommitNumber, Expired, SegmentRow};
+use engine::retention::expiry;
 use ledger::Ledger;
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
@@ -55,6 +56,8 @@ pub(super) struct House<'a> {
     pub(super) tenant: TenantId,
     /// Whoever works on the tenant's files holds this.
     pub(super) files: &'a Arc<tokio::sync::Mutex<()>>,
+    /// How long records are kept; `None`: for ever.
+    pub(super) retention: Option<Duration>,
 }
 
 impl House<'_> {
@@ -128,7 +131,7 @@ impl House<'_> {
             Err(error) => return Err(error.into()),
         };
         let added: Vec<SegmentRow> = merged.iter().map(row_of).collect();
-        let compacted = Compacted { removed: removed.len(), added: added.len() };
+        let compacted = Compacted { removed: removed.len(), added: added.len(), ..Compacted::default() };
         // Stopping before this leaves files that nobody sees, and after it files that nobody needs: both are cleared away.
         self.ledger.replace_segments(tenant, number, removed, added, self.clock.now()).await?;
         drop(turn);
@@ -137,7 +140,26 @@ impl House<'_> {
         Ok(compacted)
     }
 
-    async fn delete_obsolete(&self, grace: Grace) -> Result<(), CommitFailure> {
+    /// Takes out of sight what is past its retention. Its files go with those of merges, by [`Self::delete_obsolete`].
+    pub(super) async fn expire(&self) -> Result<Expired, CommitFailure> {
+        let now = self.clock.now();
+        let Some(expiry) = self.retention.and_then(|retention| expiry(now, retention)) else {
+            return Ok(Expired::default());
+        };
+        // No commit of the tenant is asking a segment for repeats meanwhile.
+        let _turn = self.files.lock().await;
+        // Stopping before this changes nothing, and after it leaves files that nobody sees and a later run deletes.
+        let expired = self.ledger.expire_segments(self.tenant, expiry, now).await?;
+        if expired.segments > 0 {
+            let Expired { segments, records } = expired;
+            self.metrics.expired(records);
+            tracing::info!(tenant = %self.tenant, segments, records, before = %expiry.before, "past their retention");
+        }
+        Ok(expired)
+    }
+
+    /// Deletes the files that nobody sees any more and that have had their grace.
+    pub(super) async fn delete_obsolete(&self, grace: Grace) -> Result<(), CommitFailure> {
         let now = self.clock.now();
         let ripe = |since: Timestamp| match grace {
             Grace::None => true,

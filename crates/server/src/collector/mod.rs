@@ -21,6 +21,7 @@ mod reception;
 pub mod segments;
 mod subscriptions;
 mod supervisor;
+mod uncollected;
 mod webhooks;
 
 use std::future::Future;
@@ -37,7 +38,9 @@ pub use reception::Reception;
 
 use activation::Mode;
 use context::Context;
+use housekeeping::Grace;
 use supervisor::Supervisor;
+use uncollected::Uncollected;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -174,7 +177,15 @@ impl Collector {
         let stopped = tokio::select! {
             stopped = supervisor.run(&mut wakes, shutdown) => stopped?,
             never = self.context.keyring.watch() => match never {},
+            never = Uncollected::default().all_day(&self.context), if !mode.ends() => match never {},
         };
+        if mode.ends() && !stopped && only.is_empty() {
+            let kept = Uncollected::default().once(&self.context, Grace::None).await;
+            if let Err(error) = kept {
+                // The next run does it; what was collected is collected.
+                tracing::warn!(error = crate::chain(&error), "retention of tenants that are not collected waits");
+            }
+        }
         Ok(RunReport {
             ended: if stopped { Ended::Stopped } else { Ended::CaughtUp },
             tenants: supervisor.reports(),

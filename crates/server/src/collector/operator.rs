@@ -4,8 +4,10 @@
 //! merge.
 
 use std::fmt;
+use std::time::Duration;
 
 use archive::Archive;
+use engine::model::Expired;
 use engine::problem::ProblemKind;
 use engine::subscription::{SubscriptionAction, decide};
 use ledger::{Ledger, LedgerError};
@@ -133,13 +135,15 @@ impl Collector {
     }
 }
 
-/// What merging did.
+/// What a [`compact`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compacted {
     /// Segments that were merged away.
     pub removed: usize,
     /// Segments they became.
     pub added: usize,
+    /// What was removed because it was past its retention.
+    pub expired: Expired,
 }
 
 /// Why merging ended early. What was merged before stays merged.
@@ -147,7 +151,8 @@ pub struct Compacted {
 #[error(transparent)]
 pub struct CompactError(CommitFailure);
 
-/// Merges the tenant's small segments now, and removes the files they were. Take an [`crate::instance::InstanceLock`]
+/// Takes away what is past `retention`, merges the tenant's small segments, and removes the files that are not needed any
+/// more, now. Take an [`crate::instance::InstanceLock`]
 /// first: merging beside a collector would give out a commit number twice.
 ///
 /// # Errors
@@ -156,16 +161,19 @@ pub async fn compact(
     ledger: &dyn Ledger,
     archive: &Archive,
     clock: &dyn Clock,
+    retention: Option<Duration>,
     tenant: TenantId,
 ) -> Result<Compacted, CompactError> {
     let (slot, metrics) = (Semaphore::new(1), Metrics::new());
     let (_never, stop) = watch::channel(false);
     let files = std::sync::Arc::default();
-    let house = House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files };
+    let house = House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files, retention };
     let known = ledger.tenant(tenant).await.map_err(|error| CompactError(error.into()))?;
     let Some(known) = known else {
         return Err(CompactError(LedgerError::UnknownTenant { tenant }.into()));
     };
     house.clear_orphans(known.last_commit).await.map_err(CompactError)?;
-    house.merge(Grace::None, &stop).await.map_err(CompactError)
+    let expired = house.expire().await.map_err(CompactError)?;
+    let merged = house.merge(Grace::None, &stop).await.map_err(CompactError)?;
+    Ok(Compacted { expired, ..merged })
 }

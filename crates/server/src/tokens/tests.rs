@@ -89,6 +89,7 @@ fn manager(endpoint: &Arc<Endpoint>, secrets: &[&str]) -> TokenManager {
             requests_per_minute: 1500,
             tile: Grid::HOUR,
         },
+        retention: None,
         limits: Limits::default(),
     };
     let transport: Arc<dyn Transport> = endpoint.clone();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, FailingContent, FeedNotes, Listed, Loss, LostContent,
-    Pending, Problem, QuarantineRow, RefusedEntry, SegmentRow, Subscription, Tenant, TenantState, Tile,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
+    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    TenantState, Tile,
 };
+use engine::retention::Expiry;
 use engine::webhook::Webhook;
 use ledger::sqlite::SqliteLedger;
 use ledger::{Ledger, LedgerError, LedgerFuture};
@@ -127,6 +130,8 @@ delegate! {
         added: Vec<SegmentRow>,
         now: Timestamp
     ) -> ();
+    fn expire_segments(tenant: TenantId, expiry: Expiry, now: Timestamp) -> Expired;
+    fn retained(tenant: TenantId) -> Retained;
     fn obsolete(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
     fn obsolete_deleted(tenant: TenantId, segments: Vec<SegmentRow>) -> ();
     fn set_segment_problem(tenant: TenantId, segment: SegmentRow, problem: Option<String>, now: Timestamp) -> ();
@@ -204,6 +209,48 @@ async fn killed_between_the_files_and_the_ledger_nothing_is_left_behind() {
             rig.check_all_there().await;
             rig.check_no_orphans().await;
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_while_records_go_for_their_age_no_other_goes_and_no_file_stays() {
+    let day = Duration::from_secs(86_400);
+    for (method, written) in [("expire_segments", false), ("expire_segments", true), ("obsolete_deleted", false)] {
+        let mut rig = Rig::new(small_world(8, 1, 200), FaultPlan::default()).await;
+        rig.collect_once().await;
+        let tenant = rig.tenants()[0];
+        // Half of the dates are past their retention then.
+        rig.settings.retention = Some(30 * day);
+        tokio::time::sleep(30 * day).await;
+        let dates =
+            |rows: Vec<SegmentRow>| rows.into_iter().map(|row| row.date).collect::<std::collections::BTreeSet<_>>();
+        let before = dates(rig.ledger.segments(tenant).await.unwrap());
+        let (hangs, hung) = oneshot::channel();
+        let hangs = Mutex::new(Some(hangs));
+        let expired = AtomicBool::new(false);
+        let ledger = FaultyLedger::new(&rig, move |called, _| {
+            // With `written`, whatever comes after the transaction is never done.
+            let is_next = expired.swap(called == "expire_segments", Ordering::Relaxed);
+            if (called == method && !written) || (is_next && written) {
+                hangs.lock().unwrap().take().map(|hangs| hangs.send(()));
+                return Fate::Hangs;
+            }
+            Fate::Works
+        });
+        let collector = rig.collector_with(ledger);
+        tokio::select! {
+            Ok(()) = hung => {}
+            _ = collector.collect_once(&[], std::future::pending()) => panic!("{method} is never called"),
+        }
+        drop(collector);
+        // Whoever reads now finds every file that he is told of.
+        rig.archived().await;
+        assert!(rig.collect_once().await.is_complete(), "{method}");
+        let after = dates(rig.ledger.segments(tenant).await.unwrap());
+        let expected: Vec<_> = before.iter().filter(|date| ***date >= *"2026-03-10").cloned().collect();
+        assert!(!expected.is_empty() && expected.len() < before.len(), "{before:?}");
+        assert_eq!(after.into_iter().collect::<Vec<_>>(), expected, "{method}");
+        rig.check_no_orphans().await;
     }
 }
 

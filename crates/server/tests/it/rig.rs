@@ -132,6 +132,7 @@ impl Rig {
                 // Listings cost most of a test's time; a quarter of a day makes them a sixth of the default.
                 tile: Grid::new(Duration::from_secs(6 * 3600)).unwrap(),
             },
+            retention: None,
             limits: Limits::default(),
         };
         let rig = Self {

@@ -1,17 +1,21 @@
 //! `archive verify` and `archive compact`.
 //!
-//! Verify never writes; compact never runs beside a collector, which merges by itself.
+//! Verify never writes to the archive, and notes in the ledger what it finds; compact never runs beside a collector, which merges by itself.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use server::archive::{ArchiveOptions, Depth, Segment};
+use server::archive::{ArchiveOptions, Damage, Depth, Segment, Verified};
 use server::clock::SystemClock;
-use server::collector::segments::segment_of;
-use server::ledger::Ledger as _;
+use server::collector::segments::{row_of, segment_of};
+use server::engine::model::Expired;
+use server::ledger::Ledger;
+use server::protocol::ids::TenantId;
 
 use super::{load, store};
 use crate::cli::{ArchiveCommand, Global};
+use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::present;
 
@@ -22,14 +26,17 @@ pub(crate) async fn run(global: &Global, command: ArchiveCommand) -> Result<(), 
     }
 }
 
-async fn verify(global: &Global, ids: &[server::protocol::ids::TenantId]) -> Result<(), Failure> {
+async fn verify(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let config = load(global)?;
     let ledger = store::open_ledger_read_only(&config)?;
     let mut segments: Vec<Segment> = Vec::new();
     let mut pieces = Vec::new();
+    let mut known = BTreeSet::new();
     for tenant in store::selected_tenants(ledger.as_ref(), ids).await? {
         let rows = ledger.segments(tenant.id).await.map_err(store::ledger_failure)?;
         segments.extend(rows.iter().filter_map(|row| segment_of(tenant.id, row)));
+        let damaged = ledger.damaged_segments(tenant.id).await.map_err(store::ledger_failure)?;
+        known.extend(damaged.iter().filter_map(|damaged| Some(segment_of(tenant.id, &damaged.segment)?.path())));
         pieces.extend(ledger.quarantine(tenant.id, u32::MAX).await.map_err(store::ledger_failure)?);
     }
     let quarantined = pieces.len() as u64;
@@ -44,20 +51,46 @@ async fn verify(global: &Global, ids: &[server::protocol::ids::TenantId]) -> Res
         ));
     }
     let options = ArchiveOptions::at(&config.archive_root);
-    let (verified, damaged) = tokio::task::spawn_blocking(move || {
+    let (looked_at, mut verified, pieces) = tokio::task::spawn_blocking(move || {
         let archive = server::archive::Archive::open_read_only(&options)?;
         let verified = archive.verify(&segments, Depth::Records, |_| ())?;
-        let mut damaged: Vec<_> =
-            verified.damaged.iter().map(|damage| (damage.path.clone(), damage.problem.clone())).collect();
+        let mut damaged = Vec::new();
         for piece in pieces {
             let problem = archive.verify_quarantined(Path::new(&piece.path), piece.bytes, &piece.digest)?;
             damaged.extend(problem.map(|problem| (archive.root().join(&piece.path), problem)));
         }
-        Ok((verified, damaged))
+        Ok((segments, verified, damaged))
     })
     .await
     .map_err(|error| Failure::new(Code::Other, format!("the verification did not finish: {error}")))?
     .map_err(store::archive_failure)?;
+    keep_visible(ledger.as_ref(), &mut verified.damaged).await?;
+    note(&config, &looked_at, &known, &verified.damaged).await;
+    let damaged = verified.damaged.iter().map(|damage| (damage.path.clone(), damage.problem.clone()));
+    let damaged: Vec<(PathBuf, String)> = damaged.chain(pieces).collect();
+    show(global, &verified, quarantined, &damaged)?;
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Storage,
+        format!("{} file(s) are damaged: restore them from a backup; every other record is sound", damaged.len()),
+    ))
+}
+
+/// Leaves out what a collector has merged away, or a retention taken, while it was looked at: its file was to go.
+async fn keep_visible(ledger: &dyn Ledger, damaged: &mut Vec<Damage>) -> Result<(), Failure> {
+    let tenants: BTreeSet<TenantId> = damaged.iter().map(|damage| damage.segment.tenant).collect();
+    let mut visible = Vec::new();
+    for tenant in tenants {
+        let rows = ledger.segments(tenant).await.map_err(store::ledger_failure)?;
+        visible.extend(rows.iter().filter_map(|row| segment_of(tenant, row)));
+    }
+    damaged.retain(|damage| visible.contains(&damage.segment));
+    Ok(())
+}
+
+fn show(global: &Global, verified: &Verified, quarantined: u64, damaged: &[(PathBuf, String)]) -> Result<(), Failure> {
     if global.json {
         let damaged: Vec<_> = damaged
             .iter()
@@ -68,7 +101,7 @@ async fn verify(global: &Global, ids: &[server::protocol::ids::TenantId]) -> Res
             "quarantined": quarantined, "damaged": damaged,
         }))?;
     } else {
-        for (path, problem) in &damaged {
+        for (path, problem) in damaged {
             present::print(&format!("damaged: {}: {problem}", path.display()))?;
         }
         present::print(&format!(
@@ -80,30 +113,59 @@ async fn verify(global: &Global, ids: &[server::protocol::ids::TenantId]) -> Res
             if damaged.is_empty() { "all sound".to_owned() } else { format!("{} damaged", damaged.len()) },
         ))?;
     }
-    if damaged.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Code::Storage,
-        format!("{} file(s) are damaged: restore them from a backup; every other record is sound", damaged.len()),
-    ))
+    Ok(())
 }
 
-async fn compact(global: &Global, ids: &[server::protocol::ids::TenantId]) -> Result<(), Failure> {
+/// Writes what was found into the ledger, where coverage and the console tell it from: what is damaged, and what was and is
+/// sound again. A ledger that cannot be written is no reason to keep the findings back: they are printed all the same.
+async fn note(config: &Config, looked_at: &[Segment], known: &BTreeSet<PathBuf>, damaged: &[Damage]) {
+    let problem = |segment: &Segment| damaged.iter().find(|damage| damage.segment == *segment);
+    let news: Vec<_> = looked_at
+        .iter()
+        .map(|segment| (segment, problem(segment).map(|damage| damage.problem.clone())))
+        .filter(|(segment, problem)| problem.is_some() || known.contains(&segment.path()))
+        .collect();
+    if news.is_empty() {
+        return;
+    }
+    let noted = async {
+        // Beside a collector, which writes to it too: they take turns.
+        let ledger = store::open_ledger(config)?;
+        for (segment, problem) in news {
+            let noted = ledger.set_segment_problem(segment.tenant, row_of(segment), problem, store::now()).await;
+            noted.map_err(store::ledger_failure)?;
+        }
+        Ok::<_, Failure>(())
+    };
+    if let Err(failure) = noted.await {
+        tracing::warn!(error = failure.message, "what was found is not noted, so coverage does not tell it");
+    }
+}
+
+async fn compact(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let config = load(global)?;
     let _lock = store::lock(&config)?;
     let ledger = store::open_ledger(&config)?;
     let archive = store::open_archive(&config)?;
-    let (mut merged, mut into) = (0, 0);
+    let (mut merged, mut into, mut expired) = (0, 0, Expired::default());
     for tenant in store::selected_tenants(ledger.as_ref(), ids).await? {
-        let done = server::collector::compact(ledger.as_ref(), &archive, &SystemClock, tenant.id)
+        let done = server::collector::compact(ledger.as_ref(), &archive, &SystemClock, config.retention, tenant.id)
             .await
             .map_err(|error| Failure::from_chain(Code::Storage, &error))?;
         merged += done.removed;
         into += done.added;
+        expired.segments += done.expired.segments;
+        expired.records += done.expired.records;
     }
     if global.json {
-        return present::print_json(&json!({ "merged_segments": merged, "into": into }));
+        return present::print_json(&json!({
+            "merged_segments": merged, "into": into,
+            "expired_segments": expired.segments, "expired_records": expired.records,
+        }));
+    }
+    if expired.segments > 0 {
+        let [records, segments] = [expired.records, expired.segments].map(present::count);
+        present::print(&format!("{records} records in {segments} segments were past their retention and are removed"))?;
     }
     present::print(&format!("{} segments merged into {}", present::count(merged as u64), present::count(into as u64)))
 }

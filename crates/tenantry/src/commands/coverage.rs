@@ -3,7 +3,9 @@
 //!
 //! Never claims more than the ledger can defend: a tenant that has not been listed yet is complete through nothing.
 
-use server::coverage::{CoverageReport, FeedCoverage, Time};
+use server::coverage::{
+    CoverageReport, DamagedFile, ExpiredItem, FailingItem, FeedCoverage, GapItem, QuarantinedItem, RelistingItem, Time,
+};
 use server::protocol::ids::TenantId;
 use server::protocol::time::Timestamp;
 
@@ -62,187 +64,188 @@ fn check(rows: &[FeedCoverage], tenants: usize, requirement: Requirement, now: T
     ))
 }
 
-/// The whole report for a person: the table, then what is missing, by name.
+/// The whole report for a person: a line for each content type, and beneath it, by name, what is missing or in the way.
 pub(crate) fn to_text(report: &CoverageReport) -> String {
-    let sections = [
-        feeds(report),
-        gaps(report),
-        failures(report),
-        losses(report),
-        quarantine(report),
-        silences(report),
-        webhooks(report),
-        relisting(report),
-        damaged(report),
-    ];
-    sections.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
-}
-
-fn feeds(report: &CoverageReport) -> Option<String> {
-    let header = [
-        "tenant",
-        "content type",
-        "complete through",
-        "archived",
-        "pending",
-        "failing",
-        "lost",
-        "gaps",
-        "records",
-        "repeats",
-        "quarantined",
-        "problem",
-    ];
+    let width = present::terminal_width();
+    let header = ["content type", "complete through", "contents", "records", "repeats"];
     let row = |row: &FeedCoverage| {
-        let problem = row.problem.as_ref().map(|problem| problem.message.clone());
         vec![
-            row.tenant_id.to_string(),
             row.content_type.to_string(),
             row.complete_through.map_or("-".to_owned(), moment),
             present::count(row.archived),
-            present::count(row.pending),
-            present::count(row.failing),
-            present::count(row.lost_contents()),
-            present::count(row.gaps.len() as u64),
             present::count(row.records),
             present::count(row.duplicates),
-            present::count(row.quarantined),
-            problem.or_else(|| row.last_failure.clone()).unwrap_or_default(),
         ]
     };
-    Some(present::table(&header, &header[3..11], report.items.iter().map(row).collect()))
-}
-
-fn gaps(report: &CoverageReport) -> Option<String> {
-    let rows = report.items.iter().flat_map(|row| {
-        let of = [row.tenant_id.to_string(), row.content_type.to_string()];
-        row.gaps.iter().map(move |gap| [&of[..], &[moment(gap.from), moment(gap.to), gap.cause.to_owned()]].concat())
-    });
-    section("gaps", &["tenant", "content type", "from", "to", "cause"], &[], rows.collect(), 0)
-}
-
-fn failures(report: &CoverageReport) -> Option<String> {
-    let rows: Vec<_> = report
-        .items
-        .iter()
-        .flat_map(|row| {
-            let of = [row.tenant_id.to_string(), row.content_type.to_string()];
-            row.failures.iter().map(move |failing| {
-                let rest = [
-                    failing.content_id.clone(),
-                    failing.attempts.to_string(),
-                    moment(failing.next_attempt_at),
-                    moment(failing.to),
-                    failing.cause.clone(),
-                ];
-                [&of[..], &rest].concat()
-            })
-        })
-        .collect();
-    let all: u64 = report.items.iter().map(|row| row.failing).sum();
-    let header = ["tenant", "content type", "content", "failures", "next try", "expires", "why"];
-    section("failing", &header, &["failures"], rows, all)
-}
-
-fn silences(report: &CoverageReport) -> Option<String> {
-    let rows = report.items.iter().filter_map(|row| {
-        let silence = row.silence.as_ref()?;
-        let usual = std::time::Duration::from_secs(u64::try_from(silence.usual_seconds / 60 * 60).unwrap_or(0));
-        let of = [row.tenant_id.to_string(), row.content_type.to_string()];
-        Some([&of[..], &[moment(silence.since), format_duration(usual)]].concat())
-    });
-    let header = ["tenant", "content type", "since", "longest usual at this hour"];
-    section("silent for longer than ever", &header, &[], rows.collect(), 0)
-}
-
-fn webhooks(report: &CoverageReport) -> Option<String> {
-    let rows = report.items.iter().filter_map(|row| {
-        let webhook = row.webhook.as_ref()?;
-        let of = [row.tenant_id.to_string(), row.content_type.to_string()];
-        let rest = [
-            webhook.state.to_owned(),
-            moment(webhook.since),
-            webhook.notified_at.map_or("-".to_owned(), moment),
-            present::count(webhook.drifts),
-            webhook.message.clone(),
-        ];
-        Some([&of[..], &rest].concat())
-    });
-    let header = ["tenant", "content type", "webhook", "since", "last notified", "drifts", ""];
-    section("webhooks", &header, &["drifts"], rows.collect(), 0)
-}
-
-fn relisting(report: &CoverageReport) -> Option<String> {
-    let rows = report.items.iter().filter(|row| row.relisting.listings > 0).map(|row| {
-        let of = [row.tenant_id.to_string(), row.content_type.to_string()];
-        let counts = [row.relisting.listings, row.relisting.requests, row.relisting.found].map(present::count);
-        [&of[..], &counts].concat()
-    });
-    let header = ["tenant", "content type", "listings", "requests", "found late"];
-    section("closed windows listed again", &header, &header[2..], rows.collect(), 0)
-}
-
-fn losses(report: &CoverageReport) -> Option<String> {
-    let rows: Vec<_> = report
-        .items
-        .iter()
-        .flat_map(|row| {
-            let of = [row.tenant_id.to_string(), row.content_type.to_string()];
-            row.losses.iter().map(move |loss| {
-                let cause = format!("{}: {}", loss.cause, loss.message);
-                let rest = [moment(loss.from), moment(loss.to), loss.content_id.clone(), cause];
-                [&of[..], &rest].concat()
-            })
-        })
-        .collect();
-    let all: u64 = report.items.iter().map(FeedCoverage::lost_contents).sum();
-    section("losses", &["tenant", "content type", "from", "to", "content", "cause"], &[], rows, all)
-}
-
-fn quarantine(report: &CoverageReport) -> Option<String> {
-    let rows: Vec<_> = report
-        .items
-        .iter()
-        .flat_map(|row| {
-            let of = [row.tenant_id.to_string(), row.content_type.to_string()];
-            row.quarantine.iter().map(move |piece| {
-                let rest =
-                    [present::count(piece.bytes), piece.path.clone(), piece.content_id.clone(), piece.reason.clone()];
-                [&of[..], &rest].concat()
-            })
-        })
-        .collect();
-    let all: u64 = report.items.iter().map(|row| row.quarantined).sum();
-    section("quarantine", &["tenant", "content type", "bytes", "file", "content", "cause"], &["bytes"], rows, all)
-}
-
-fn damaged(report: &CoverageReport) -> Option<String> {
-    let rows = report.damaged_segments.iter().map(|damaged| {
-        vec![
-            damaged.tenant_id.to_string(),
-            damaged.path.clone(),
-            present::count(damaged.records),
-            moment(damaged.found_at),
-            format!("{}; restore it from a backup", damaged.problem),
-        ]
-    });
-    section("damaged segments", &["tenant", "file", "records", "found", "cause"], &["records"], rows.collect(), 0)
-}
-
-/// A table under its name; nothing when it has no rows. `all` says how many rows there would be without the limit.
-fn section(name: &str, header: &[&str], right: &[&str], rows: Vec<Vec<String>>, all: u64) -> Option<String> {
-    if rows.is_empty() && all == 0 {
-        return None;
+    let table = present::unfolded_table(&header, &header[2..], report.items.iter().map(row).collect());
+    let mut rows = table.lines().map(|line| line.trim_end().to_owned());
+    let mut lines: Vec<String> = rows.by_ref().take(2).collect();
+    for (index, (item, row)) in report.items.iter().zip(rows).enumerate() {
+        if index == 0 || report.items.get(index - 1).is_some_and(|before| before.tenant_id != item.tenant_id) {
+            lines.push(heading(report, item.tenant_id));
+        }
+        lines.push(row);
+        lines.extend(details(item).iter().map(|detail| present::folded(detail, DETAIL_INDENT, width)));
     }
-    let more = all.saturating_sub(rows.len() as u64);
-    let tail = if more > 0 {
-        format!("\nand {} more: --details N shows more of them", present::count(more))
-    } else {
-        String::new()
-    };
-    Some(format!("{name}\n{}{tail}", present::table(header, right, rows)))
+    for damaged in &report.damaged_segments {
+        let DamagedFile { tenant_id, path, records, problem, found_at } = damaged;
+        let (records, found) = (present::count(*records), moment(*found_at));
+        let says = format!(
+            "damaged segment {path} of tenant {tenant_id}: {records} records cannot be read, found {found}: {problem}; \
+             restore it from a backup"
+        );
+        lines.push(present::folded(&says, DETAIL_INDENT, width));
+    }
+    lines.join("\n")
+}
+
+/// A tenant, and since when its records are kept if older ones went.
+fn heading(report: &CoverageReport, tenant: TenantId) -> String {
+    match report.expired.iter().find(|expired| expired.tenant_id == tenant) {
+        None => format!("tenant {tenant}"),
+        Some(ExpiredItem { kept_since, records, .. }) => {
+            let (since, records) = (kept_since.0.format("%Y-%m-%d"), present::count(*records));
+            format!("tenant {tenant}, kept since {since}: {records} older records went")
+        }
+    }
+}
+
+/// How far what is said beneath a content type stands to the right.
+const DETAIL_INDENT: usize = 4;
+
+/// What is not archived of a content type, counted; `None` when there is nothing.
+fn open(row: &FeedCoverage) -> Option<String> {
+    let counts = [
+        (row.pending, "pending"),
+        (row.failing, "failing"),
+        (row.lost_contents(), "lost"),
+        (row.gaps.len() as u64, if row.gaps.len() == 1 { "gap" } else { "gaps" }),
+        (row.quarantined, "in quarantine"),
+    ];
+    let said = counts.into_iter().filter(|(count, _)| *count > 0);
+    let said: Vec<String> = said.map(|(count, of)| format!("{} {of}", present::count(count))).collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
+/// What is missing of a content type or in its way, by name; what is cut off says by how much.
+fn details(row: &FeedCoverage) -> Vec<String> {
+    let mut says = Vec::from_iter(open(row));
+    if let Some(problem) = &row.problem {
+        says.push(format!("problem: {}, since {}", problem.message, moment(problem.since)));
+    }
+    let gap = |gap: &GapItem| format!("gap from {} to {}: {}", moment(gap.from), moment(gap.to), gap.cause);
+    says.extend(row.gaps.iter().map(gap));
+    says.extend(row.failures.iter().map(|failing| {
+        let FailingItem { content_id, attempts, cause, next_attempt_at: next, to, .. } = failing;
+        let (next, to) = (moment(*next), moment(*to));
+        format!("failing {content_id}: {attempts} failures, next try {next}, expires {to}: {cause}")
+    }));
+    says.extend(more(row.failing, row.failures.len(), "failing"));
+    if let Some(failure) = row.last_failure.as_ref().filter(|_| row.failures.is_empty()) {
+        says.push(format!("last failure: {failure}"));
+    }
+    says.extend(row.losses.iter().map(|loss| {
+        let (from, to) = (moment(loss.from), moment(loss.to));
+        format!("lost {} from {from} to {to}: {}: {}", loss.content_id, loss.cause, loss.message)
+    }));
+    says.extend(more(row.lost_contents(), row.losses.len(), "lost"));
+    says.extend(row.quarantine.iter().map(|piece| {
+        let QuarantinedItem { content_id, path, bytes, reason } = piece;
+        format!("quarantine {path}, {} bytes of content {content_id}: {reason}", present::count(*bytes))
+    }));
+    says.extend(more(row.quarantined, row.quarantine.len(), "in quarantine"));
+    says.extend(notes(row));
+    says
+}
+
+/// What is noted beside completeness.
+fn notes(row: &FeedCoverage) -> Vec<String> {
+    let mut says = Vec::new();
+    if let Some(silence) = &row.silence {
+        let usual = std::time::Duration::from_secs(u64::try_from(silence.usual_seconds / 60 * 60).unwrap_or(0));
+        let (since, usual) = (moment(silence.since), format_duration(usual));
+        says.push(format!("silent since {since}, longer than ever: {usual} is the most that is usual at this hour"));
+    }
+    if let Some(webhook) = &row.webhook {
+        let notified = webhook.notified_at.map_or("never".to_owned(), moment);
+        says.push(format!(
+            "webhook {} since {}, last notified {notified}, {} drifts: {}",
+            webhook.state,
+            moment(webhook.since),
+            present::count(webhook.drifts),
+            webhook.message
+        ));
+    }
+    let RelistingItem { listings, requests, found } = &row.relisting;
+    if *listings > 0 {
+        let [listings, requests, found] = [*listings, *requests, *found].map(present::count);
+        says.push(format!(
+            "closed windows listed again: {listings} listings, {requests} requests, {found} contents found late"
+        ));
+    }
+    says
+}
+
+fn more(all: u64, shown: usize, what: &str) -> Option<String> {
+    let more = all.saturating_sub(shown as u64);
+    (more > 0).then(|| format!("and {} more {what}: --details N shows more of them", present::count(more)))
 }
 
 fn moment(time: Time) -> String {
     time.0.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Time {
+        Time(server::protocol::time::parse_timestamp(text).unwrap())
+    }
+
+    fn feed(content_type: &str) -> FeedCoverage {
+        FeedCoverage {
+            tenant_id: "6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11".parse().unwrap(),
+            content_type: content_type.parse().unwrap(),
+            from: time("2026-03-01T00:00:00Z"),
+            complete_through: Some(time("2026-03-09T12:34:56Z")),
+            archived: 1_234_567,
+            pending: 0,
+            failing: 0,
+            last_failure: None,
+            lost: Vec::new(),
+            losses: Vec::new(),
+            gaps: Vec::new(),
+            records: 123_456_789,
+            duplicates: 1_234_567,
+            variants: 0,
+            quarantined: 0,
+            quarantine: Vec::new(),
+            failures: Vec::new(),
+            silence: None,
+            relisting: RelistingItem::default(),
+            webhook: None,
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn a_line_a_content_type_fits_a_terminal_of_100_columns_and_names_what_is_missing_beneath() {
+        let mut missing = feed("Audit.AzureActiveDirectory");
+        (missing.pending, missing.quarantined) = (12, 3);
+        let (from, to) = (time("2026-03-02T00:00:00Z"), time("2026-03-03T00:00:00Z"));
+        missing.gaps.push(GapItem { from, to, cause: "nobody was there" });
+        let report =
+            CoverageReport { items: vec![missing, feed("DLP.All")], damaged_segments: Vec::new(), expired: Vec::new() };
+        let text = to_text(&report);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(lines[0].contains("complete through") && lines[2].starts_with("tenant 6a1c4f0e"), "{text}");
+        assert!(lines[3].contains("Audit.AzureActiveDirectory"), "{text}");
+        assert_eq!(lines[4], "    12 pending, 1 gap, 3 in quarantine");
+        assert_eq!(lines[5], "    gap from 2026-03-02 00:00:00Z to 2026-03-03 00:00:00Z: nobody was there");
+        assert_eq!(lines[6], "    and 3 more in quarantine: --details N shows more of them");
+        assert!(lines[7].contains("DLP.All") && lines[7].ends_with("1,234,567"), "{text}");
+        assert_eq!(lines.len(), 8, "one tenant, named once: {text}");
+    }
 }

@@ -225,6 +225,7 @@ fn settings(config: &Config, running: &Running, app: &emulator::app::AppRegistra
             requests_per_minute: 60_000,
             tile: config.collect.tile,
         },
+        retention: None,
         limits: Limits { obsolete_grace: Duration::from_secs(5), ..Limits::default() },
     })
 }

@@ -63,6 +63,7 @@ pub(crate) fn unchecked_settings(config: &Config) -> Result<Settings, Failure> {
             requests_per_minute: config.collect.requests_per_minute,
             tile: config.collect.tile,
         },
+        retention: config.retention,
         limits: Limits::default(),
     })
 }

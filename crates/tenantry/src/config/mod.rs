@@ -157,12 +157,6 @@ impl Config {
     /// What is configured and not carried out by this version, in the operator's words.
     pub(crate) fn not_carried_out(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(retention) = self.retention {
-            notes.push(format!(
-                "archive.retention is {}, and this version deletes nothing: records stay until `tenantry tenant remove --purge`",
-                format_duration(retention)
-            ));
-        }
         for output in &self.outputs {
             notes.push(format!(
                 "the output {} ({}) is configured, and this version delivers to none: records wait in the archive",

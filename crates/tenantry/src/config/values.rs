@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use server::engine::retention::RETENTION_MIN;
 use server::engine::tile::Grid;
 use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
 use server::protocol::ids::{ContentType, TenantId};
@@ -62,8 +63,7 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
         },
     };
     let config = Config {
-        retention: reader
-            .duration("archive.retention", Duration::from_secs(86_400)..=Duration::from_secs(86_400 * 36_500))?,
+        retention: reader.duration("archive.retention", RETENTION_MIN..=Duration::from_secs(86_400 * 36_500))?,
         cloud: cloud(&reader)?,
         collect: collect(&reader)?,
         public: public(&reader)?,
@@ -474,7 +474,8 @@ mod tests {
         assert_eq!(config.app().unwrap().credentials, [credential]);
         assert_eq!(config.outputs.len(), 1);
         let notes = config.not_carried_out();
-        assert!(notes[0].contains("archive.retention is 400d") && notes[1].contains("siem (kafka)"), "{notes:?}");
+        assert!(notes.len() == 1 && notes[0].contains("siem (kafka)"), "{notes:?}");
+        assert_eq!(config.retention, Some(Duration::from_secs(400 * 86_400)));
         assert_eq!(load("").unwrap().not_carried_out(), Vec::<String>::new());
     }
 

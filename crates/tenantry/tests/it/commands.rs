@@ -162,10 +162,17 @@ fn the_archive_is_verified_and_compacted() {
     let file = home.data().join("archive").join(segment.path());
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
+    let whole = bytes.clone();
     bytes[middle] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     let found = home.run(&["archive", "verify"]);
     assert_eq!(found.status.code(), Some(6));
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     assert!(String::from_utf8_lossy(&found.stdout).contains(&name), "{}", crate::support::said(&found));
+    let coverage = || json(&home.succeed(&["--json", "coverage"]))["damaged_segments"].clone();
+    assert_eq!(coverage()[0]["path"], segment.path().display().to_string(), "what was found is told from now on");
+    assert!(home.succeed(&["coverage"]).contains(&name));
+    std::fs::write(&file, whole).unwrap();
+    home.succeed(&["archive", "verify"]);
+    assert_eq!(coverage(), serde_json::json!([]), "and is told no more once it is restored");
 }

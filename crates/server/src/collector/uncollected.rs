@@ -1,0 +1,84 @@
+//! Tenants that nobody collects, paused or removed and not purged: their records grow old all the same, and go when they are
+//! past their retention.
+//!
+//! Never asks Microsoft for anything, and never touches a tenant that is collected: its own worker does this.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use engine::model::TenantState;
+use ledger::LedgerError;
+use protocol::ids::TenantId;
+
+use super::committer::CommitFailure;
+use super::context::Context;
+use super::housekeeping::{FOLD_EVERY, Grace, House};
+
+/// Those tenants, as far as the ledger's revision was read.
+#[derive(Debug, Default)]
+pub(super) struct Uncollected {
+    revision: u64,
+    tenants: BTreeSet<TenantId>,
+}
+
+impl Uncollected {
+    /// Looks after them as often as workers look after theirs, for ever.
+    pub(super) async fn all_day(mut self, context: &Context) -> std::convert::Infallible {
+        loop {
+            let grace = Grace::For(context.settings.limits.obsolete_grace);
+            if let Err(error) = self.once(context, grace).await {
+                // Whoever collects says what is wrong; here it is simply tried again.
+                tracing::debug!(error = crate::chain(&error), "retention of tenants that are not collected waits");
+            }
+            tokio::time::sleep(FOLD_EVERY).await;
+        }
+    }
+
+    /// Looks after them now.
+    pub(super) async fn once(&mut self, context: &Context, grace: Grace) -> Result<(), CommitFailure> {
+        if context.settings.retention.is_none() {
+            return Ok(());
+        }
+        let (revision, changed) = context.ledger.tenants_since(self.revision).await?;
+        for tenant in changed {
+            if tenant.state == TenantState::Active {
+                self.tenants.remove(&tenant.id);
+            } else {
+                self.tenants.insert(tenant.id);
+            }
+        }
+        self.revision = revision;
+        for tenant in self.tenants.clone() {
+            match self.one(context, tenant, grace).await {
+                Err(CommitFailure::Ledger(LedgerError::UnknownTenant { .. })) => {
+                    // Purged meanwhile.
+                    self.tenants.remove(&tenant);
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn one(&self, context: &Context, tenant: TenantId, grace: Grace) -> Result<(), CommitFailure> {
+        let still = context.ledger.tenant(tenant).await?;
+        if still.is_none_or(|tenant| tenant.state == TenantState::Active) {
+            return Ok(());
+        }
+        // A turn of our own: nobody else works on its files. Should it be resumed at this very moment, its worker finds
+        // segments that are not visible any more and asks them in vain for repeats that cannot come.
+        let files = Arc::default();
+        let house = House {
+            ledger: &*context.ledger,
+            archive: &context.archive,
+            clock: &*context.clock,
+            metrics: &context.metrics,
+            slot: &context.merge_slot,
+            tenant,
+            files: &files,
+            retention: context.settings.retention,
+        };
+        house.expire().await?;
+        house.delete_obsolete(grace).await
+    }
+}
