@@ -41,6 +41,8 @@ pub struct AppRegistration {
     pub permissions: Vec<String>,
     /// Delegated permissions (scopes) it asks for, by name.
     pub delegated_permissions: Vec<String>,
+    /// `groupMembershipClaims` is `DirectoryRole`: its id_tokens tell the account's roles in `wids`.
+    pub directory_role_claims: bool,
 }
 
 impl AppRegistration {
@@ -62,6 +64,7 @@ impl AppRegistration {
             redirect_uris: Vec::new(),
             permissions: vec!["ActivityFeed.Read".to_owned(), "ActivityFeed.ReadDlp".to_owned()],
             delegated_permissions: Vec::new(),
+            directory_role_claims: false,
         }
     }
 
@@ -238,6 +241,25 @@ impl FederatedCredential {
     }
 }
 
+impl FederatedKey {
+    /// The RSA keys of a published key set (RFC 7517), at most [`FederatedCredential::MAX_KEYS`]; what is no such key is
+    /// passed over.
+    pub fn of_set(jwks: &serde_json::Value) -> Vec<Self> {
+        let keys = jwks.get("keys").and_then(serde_json::Value::as_array);
+        keys.into_iter().flatten().filter_map(Self::of_jwk).take(FederatedCredential::MAX_KEYS).collect()
+    }
+
+    fn of_jwk(jwk: &serde_json::Value) -> Option<Self> {
+        use base64::Engine as _;
+        let text = |name: &str| jwk.get(name)?.as_str();
+        let number = |name: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text(name)?).ok();
+        if text("kty") != Some("RSA") {
+            return None;
+        }
+        Some(Self { kid: text("kid").unwrap_or_default().to_owned(), modulus: number("n")?, exponent: number("e")? })
+    }
+}
+
 /// One RSA key of an outside issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FederatedKey {
@@ -267,6 +289,7 @@ pub struct ManagedIdentity {
 pub struct AppRegistry {
     apps: RwLock<BTreeMap<ClientId, Arc<AppRegistration>>>,
     identities: RwLock<Vec<ManagedIdentity>>,
+    identity_header: RwLock<Option<String>>,
 }
 
 impl AppRegistry {
@@ -338,6 +361,16 @@ impl AppRegistry {
     /// Adds a managed identity.
     pub fn add_managed_identity(&self, identity: ManagedIdentity) {
         self.identities.write().unwrap_or_else(PoisonError::into_inner).push(identity);
+    }
+
+    /// Opens App Service's identity endpoint to whoever sends this text: what it gives its own apps as `IDENTITY_HEADER`.
+    pub fn open_app_service(&self, header: &str) {
+        *self.identity_header.write().unwrap_or_else(PoisonError::into_inner) = Some(header.to_owned());
+    }
+
+    pub(crate) fn is_identity_header(&self, shown: &[u8]) -> bool {
+        let header = self.identity_header.read().unwrap_or_else(PoisonError::into_inner);
+        header.as_ref().is_some_and(|header| header.as_bytes() == shown)
     }
 
     /// Every managed identity, in the order they were added.

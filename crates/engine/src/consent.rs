@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use protocol::consent::AdminRole;
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
 
@@ -223,6 +224,29 @@ pub enum TenantRefusal {
     NotInvited,
     /// The operator's list does not name it.
     NotAllowed,
+    /// The account's roles are told, and none of them may consent for the organization.
+    NotAnAdmin,
+    /// The operator wants an administrator's role seen, and the sign-in tells of no roles.
+    RoleUntold,
+    /// It was offboarded, and neither an administrator's role nor a link made for it speaks for its return.
+    Offboarded,
+}
+
+impl TenantRefusal {
+    /// Every refusal, for documentation and tests.
+    pub const ALL: [Self; 5] =
+        [Self::NotInvited, Self::NotAllowed, Self::NotAnAdmin, Self::RoleUntold, Self::Offboarded];
+
+    /// The word for machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotInvited => "not_invited",
+            Self::NotAllowed => "not_allowed",
+            Self::NotAnAdmin => "not_an_admin",
+            Self::RoleUntold => "role_untold",
+            Self::Offboarded => "offboarded",
+        }
+    }
 }
 
 /// Whether a tenant that a token has named may be taken on: the invitation's own tenant, and one of the operator's list
@@ -242,6 +266,53 @@ pub fn may_connect(
         return Err(TenantRefusal::NotAllowed);
     }
     Ok(())
+}
+
+/// By which rules a proven tenant is taken on.
+#[derive(Debug, Clone, Copy)]
+pub struct DoorRules<'a> {
+    /// The only tenant of the invitation, when it is for one.
+    pub invited: Option<TenantId>,
+    /// The operator's list, when there is one.
+    pub allowed: Option<&'a [TenantId]>,
+    /// Whether nobody is let in whose administrator's role is not seen.
+    pub role_required: bool,
+}
+
+/// Who has signed in, and for which tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimant {
+    /// The tenant, by a token's word.
+    pub tenant: TenantId,
+    /// What the same tokens say of the account's roles.
+    pub role: AdminRole,
+    /// Whether this tenant was collected once and has been offboarded.
+    pub was_offboarded: bool,
+}
+
+/// Whether a proven tenant is taken on.
+///
+/// That the app holds its permission in a tenant proves that an administrator consented, some day. It does not prove that
+/// it is an administrator who holds this link: the address of Microsoft's page lies in the person's own browser, and
+/// without `prompt=admin_consent` it lets any member of a tenant pass that has consented before. So one of two has to speak
+/// for it beside the permission: the account's role, where the tokens tell of roles, or the operator, by a link for this
+/// tenant alone. Where neither says anything, a tenant that nobody has known here may still begin, since its permission
+/// stands; one that was offboarded may not come back.
+///
+/// # Errors
+/// When the answer is no.
+pub fn may_take_on(rules: &DoorRules<'_>, claimant: &Claimant) -> Result<(), TenantRefusal> {
+    may_connect(rules.invited, rules.allowed, claimant.tenant)?;
+    let operator_named_it = rules.invited == Some(claimant.tenant) && !rules.role_required;
+    match claimant.role {
+        AdminRole::Held => Ok(()),
+        // Whoever may consent by a role of the tenant's own making has none of Microsoft's roles to show.
+        AdminRole::NotHeld | AdminRole::Untold if operator_named_it => Ok(()),
+        AdminRole::NotHeld => Err(TenantRefusal::NotAnAdmin),
+        AdminRole::Untold if rules.role_required => Err(TenantRefusal::RoleUntold),
+        AdminRole::Untold if claimant.was_offboarded => Err(TenantRefusal::Offboarded),
+        AdminRole::Untold => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -294,5 +365,39 @@ mod tests {
         ] {
             assert_eq!(may_connect(invited, allowed.as_deref(), mine), expected);
         }
+    }
+
+    #[test]
+    fn beside_the_permission_a_role_or_the_operator_speaks_for_a_tenant() {
+        use AdminRole::{Held, NotHeld, Untold};
+        let (mine, other) = (tenant(1), tenant(2));
+        let open = DoorRules { invited: None, allowed: None, role_required: false };
+        let bound = DoorRules { invited: Some(mine), ..open };
+        let strict = DoorRules { role_required: true, ..open };
+        let strict_and_bound = DoorRules { role_required: true, ..bound };
+        let not_an_admin = Err(TenantRefusal::NotAnAdmin);
+        for (rules, role, new, offboarded) in [
+            (open, Held, Ok(()), Ok(())),
+            (open, NotHeld, not_an_admin, not_an_admin),
+            (open, Untold, Ok(()), Err(TenantRefusal::Offboarded)),
+            (bound, Held, Ok(()), Ok(())),
+            (bound, NotHeld, Ok(()), Ok(())),
+            (bound, Untold, Ok(()), Ok(())),
+            (strict, Held, Ok(()), Ok(())),
+            (strict, NotHeld, not_an_admin, not_an_admin),
+            (strict, Untold, Err(TenantRefusal::RoleUntold), Err(TenantRefusal::RoleUntold)),
+            (strict_and_bound, NotHeld, not_an_admin, not_an_admin),
+            (strict_and_bound, Untold, Err(TenantRefusal::RoleUntold), Err(TenantRefusal::RoleUntold)),
+        ] {
+            for (was_offboarded, expected) in [(false, new), (true, offboarded)] {
+                let claimant = Claimant { tenant: mine, role, was_offboarded };
+                assert_eq!(may_take_on(&rules, &claimant), expected, "{rules:?} {claimant:?}");
+            }
+        }
+        // An administrator of the wrong tenant is none.
+        let stranger = Claimant { tenant: other, role: Held, was_offboarded: false };
+        assert_eq!(may_take_on(&bound, &stranger), Err(TenantRefusal::NotInvited));
+        let listed = DoorRules { allowed: Some(&[mine]), ..open };
+        assert_eq!(may_take_on(&listed, &stranger), Err(TenantRefusal::NotAllowed));
     }
 }

@@ -67,6 +67,9 @@ pub trait Ledger: Send + Sync {
     fn invitation_by_secret(&self, secret: Digest) -> LedgerFuture<'_, Option<Invitation>>;
     /// Takes an invitation back, and everybody who is on the way with it; `false` when there is none of that number.
     fn revoke_invitation(&self, number: InvitationNumber, now: Timestamp) -> LedgerFuture<'_, bool>;
+    /// A tenant goes: takes back the invitations that are for it alone, and forgets who has proven it. Says how many
+    /// invitations were open.
+    fn revoke_invitations_for(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64>;
     /// Notes, before a person is sent to Microsoft, that an answer may come back. What is over is deleted, and of one
     /// invitation only the latest few hundred are kept. Refused when there is no such invitation.
     fn begin_consent(&self, flow: ConsentFlow, now: Timestamp) -> LedgerFuture<'_, ()>;
@@ -85,8 +88,9 @@ pub trait Ledger: Send + Sync {
         collect_from: Timestamp,
         now: Timestamp,
     ) -> LedgerFuture<'_, Acceptance>;
-    /// Who connected this tenant, the latest first; the last hundred are kept.
-    fn consents(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<ConsentEntry>>;
+    /// Who connected this tenant (any tenant when `None`), the latest first, at most `limit`; of each tenant, the last
+    /// hundred are kept.
+    fn consents(&self, tenant: Option<TenantId>, limit: u32) -> LedgerFuture<'_, Vec<ConsentEntry>>;
 
     /// What is kept sealed under a name; `None` when nothing is. The ledger knows no key and opens nothing.
     fn sealed(&self, name: String) -> LedgerFuture<'_, Option<Vec<u8>>>;

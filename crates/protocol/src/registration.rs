@@ -5,7 +5,10 @@
 //!
 //! Sources: entra.md §2 (permissions, `keyCredentials`) and §1 (portals);
 //! <https://learn.microsoft.com/en-us/graph/api/resources/keycredential>,
-//! <https://learn.microsoft.com/en-us/cli/azure/ad/app>
+//! <https://learn.microsoft.com/en-us/cli/azure/ad/app>,
+//! <https://learn.microsoft.com/en-us/entra/identity-platform/reference-microsoft-graph-app-manifest> (`groupMembershipClaims`)
+
+mod federation;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,11 +19,17 @@ use crate::cloud::{Cloud, CloudName};
 use crate::time::Timestamp;
 use crate::token::{ACTIVITY_FEED_READ, ACTIVITY_FEED_READ_DLP, OFFICE_365_MANAGEMENT_APIS};
 
+pub use federation::{FederatedIdentity, FederationFault};
+
 /// The resource's name, as the portal lists it.
 pub const RESOURCE_NAME: &str = "Office 365 Management APIs";
 
 /// The path of the consent flow's callback below `public.url`: the registration's redirect URI ends with it.
 pub const CALLBACK_PATH: &str = "/consent/callback";
+
+/// The value of `groupMembershipClaims` that makes id_tokens tell the account's directory roles: what the consent site
+/// knows an administrator by ([`crate::consent::AdminRole`]).
+pub const DIRECTORY_ROLES: &str = "DirectoryRole";
 
 /// An application permission of [`RESOURCE_NAME`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +91,8 @@ pub struct Registration<'a> {
     pub dlp: bool,
     /// The certificate; `None` when the app proves itself otherwise.
     pub certificate: Option<&'a RegisteredCertificate>,
+    /// Whose tokens are taken instead; `None` when the app proves itself otherwise.
+    pub federated: Option<&'a FederatedIdentity>,
 }
 
 /// A command to type, and what it does.
@@ -150,6 +161,7 @@ impl Registration<'_> {
             "displayName": self.display_name,
             "signInAudience": "AzureADMultipleOrgs",
             "web": { "redirectUris": redirect_uris },
+            "groupMembershipClaims": DIRECTORY_ROLES,
             "requiredResourceAccess": self.required_resource_access(),
             "keyCredentials": self.certificate.map(RegisteredCertificate::graph_key_credential).into_iter().collect::<Value>(),
         })
@@ -177,6 +189,10 @@ impl Registration<'_> {
         create.push_str(&format!(" --required-resource-accesses {} --query appId --output tsv)", quoted(&access)));
         let mut commands = self.az_sign_in();
         commands.push(command("Creates the app registration with its permissions and redirect URI", create));
+        commands.push(command(
+            "Lets a sign-in tell the account's directory roles, by which the consent site knows an administrator",
+            format!("az ad app update --id \"$APP_ID\" --set groupMembershipClaims={DIRECTORY_ROLES}"),
+        ));
         if let Some(certificate) = self.certificate {
             let file = quoted(&format!("@{}", certificate.file));
             commands.push(command(
@@ -184,11 +200,18 @@ impl Registration<'_> {
                 format!("az ad app credential reset --id \"$APP_ID\" --cert {file} --append"),
             ));
         }
+        if let Some(federated) = self.federated {
+            let parameters = quoted(&federated.to_json().to_string());
+            commands.push(command(
+                "Trusts the tokens that stand in for a secret",
+                format!("az ad app federated-credential create --id \"$APP_ID\" --parameters {parameters}"),
+            ));
+        }
         commands.extend(self.az_consent());
         commands
     }
 
-    /// The same by Microsoft Graph: one request creates everything.
+    /// The same by Microsoft Graph: one request creates everything, but for a federated credential, which takes another.
     pub fn graph_commands(&self) -> Vec<RegistrationCommand> {
         let graph = self.cloud.graph();
         let mut commands = self.az_sign_in();
@@ -200,6 +223,16 @@ impl Registration<'_> {
                 quoted(&self.graph_application().to_string())
             ),
         ));
+        if let Some(federated) = self.federated {
+            commands.push(command(
+                "Trusts the tokens that stand in for a secret",
+                format!(
+                    "az rest --method POST --url \"{graph}/v1.0/applications(appId='$APP_ID')/federatedIdentityCredentials\" \
+                     --resource {graph} --headers Content-Type=application/json --body {}",
+                    quoted(&federated.to_json().to_string())
+                ),
+            ));
+        }
         commands.extend(self.az_consent());
         commands
     }
@@ -224,16 +257,35 @@ impl Registration<'_> {
             text.push_str(&format!("   {:<20}  {}  {}\n", permission.name, permission.id, permission.needed_for));
         }
         text.push_str("   To collect your own tenant too: Grant admin consent, on the same page.\n");
+        let mut step = 3;
         if let Some(certificate) = self.certificate {
             text.push_str(&format!(
-                "\n3. Upload the certificate\n   Certificates & secrets > Certificates > Upload certificate\n   File        {}\n   \
+                "\n{step}. Upload the certificate\n   Certificates & secrets > Certificates > Upload certificate\n   File        {}\n   \
                  Thumbprint  {}\n   Expires     {}\n   Or, in the manifest:\n   \"keyCredentials\": {}\n",
                 certificate.file,
                 certificate.thumbprint(),
                 certificate.not_after.format("%Y-%m-%d"),
                 self.key_credentials()
             ));
+            step += 1;
         }
+        if let Some(federated) = self.federated {
+            text.push_str(&format!(
+                "\n{step}. Trust the tokens that stand in for a secret\n   Certificates & secrets > Federated credentials > Add \
+                 credential\n   Issuer    {}\n   Subject   {}\n   Audience  {}\n   Name      {}\n   As JSON   {}\n   Letter case counts \
+                 in all of them. A new one takes minutes to act everywhere.\n",
+                federated.issuer(),
+                federated.subject(),
+                federated.audience(),
+                federated.name(),
+                federated.to_json()
+            ));
+            step += 1;
+        }
+        text.push_str(&format!(
+            "\n{step}. Let a sign-in tell who is an administrator\n   Token configuration > Add groups claim > Directory roles\n   \
+             Or, in the manifest: \"groupMembershipClaims\": \"{DIRECTORY_ROLES}\"\n"
+        ));
         for (title, commands) in [
             ("Or all of it with the Azure CLI", self.az_commands()),
             ("Or with Microsoft Graph", self.graph_commands()),
@@ -338,8 +390,14 @@ mod tests {
     #[test]
     fn the_permissions_are_application_permissions_with_the_ids_of_the_reference() {
         let cloud = Cloud::preset(CloudName::Commercial).unwrap();
-        let mut registration =
-            Registration { cloud: &cloud, display_name: "T", redirect_uri: None, dlp: true, certificate: None };
+        let mut registration = Registration {
+            cloud: &cloud,
+            display_name: "T",
+            redirect_uri: None,
+            dlp: true,
+            certificate: None,
+            federated: None,
+        };
         let expected = json!([{
             "resourceAppId": "c5393580-f805-4401-95e8-94b7a6ef2fc2",
             "resourceAccess": [
@@ -370,6 +428,7 @@ mod tests {
                 redirect_uri: Some("https://audit.example.com/consent/callback"),
                 dlp: true,
                 certificate: Some(&certificate),
+                federated: None,
             };
             let by_az = lines(&registration.az_commands());
             for part in [
@@ -404,8 +463,14 @@ mod tests {
     #[test]
     fn without_a_consent_site_and_a_certificate_neither_is_mentioned() {
         let cloud = Cloud::preset(CloudName::Commercial).unwrap();
-        let registration =
-            Registration { cloud: &cloud, display_name: "T", redirect_uri: None, dlp: false, certificate: None };
+        let registration = Registration {
+            cloud: &cloud,
+            display_name: "T",
+            redirect_uri: None,
+            dlp: false,
+            certificate: None,
+            federated: None,
+        };
         let by_az = lines(&registration.az_commands());
         assert!(!by_az.contains("redirect") && !by_az.contains("--cert"), "{by_az}");
         assert_eq!(registration.key_credentials(), json!([]));
@@ -418,6 +483,37 @@ mod tests {
             [("app.crt", "app.crt"), ("a b", "'a b'"), ("it's", "'it'\\''s'"), ("", "''"), ("$(x)", "'$(x)'")]
         {
             assert_eq!(quoted(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_federated_credential_is_in_the_commands_and_in_the_steps() {
+        let cloud = Cloud::preset(CloudName::GccHigh).unwrap();
+        let subject = "repo:Contoso/it's:ref:refs/heads/main";
+        let federated = FederatedIdentity::outside(&cloud, "github", "https://token.example", subject).unwrap();
+        let registration = Registration {
+            cloud: &cloud,
+            display_name: "T",
+            redirect_uri: None,
+            dlp: false,
+            certificate: None,
+            federated: Some(&federated),
+        };
+        let in_shell = quoted(&federated.to_json().to_string());
+        assert!(in_shell.contains("it'\\''s") && in_shell.contains("api://AzureADTokenExchangeUSGov"), "{in_shell}");
+        let by_az = lines(&registration.az_commands());
+        assert!(
+            by_az.contains(&format!("federated-credential create --id \"$APP_ID\" --parameters {in_shell}")),
+            "{by_az}"
+        );
+        assert!(by_az.contains("--set groupMembershipClaims=DirectoryRole"), "{by_az}");
+        let by_graph = lines(&registration.graph_commands());
+        let url = "\"https://graph.microsoft.us/v1.0/applications(appId='$APP_ID')/federatedIdentityCredentials\"";
+        assert!(by_graph.contains(url) && by_graph.contains(&in_shell), "{by_graph}");
+        assert_eq!(registration.graph_application()["groupMembershipClaims"], "DirectoryRole");
+        let by_hand = registration.instructions();
+        for part in [subject, "https://token.example", "Federated credentials", "Directory roles"] {
+            assert!(by_hand.contains(part), "{part}: {by_hand}");
         }
     }
 }

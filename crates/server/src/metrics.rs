@@ -2,6 +2,7 @@
 //!
 //! Never has a label per tenant (ten thousand tenants would be ten thousand series each) and never a URL in one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -56,6 +57,11 @@ struct KindLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CredentialLabels {
     credential: u32,
     kind: &'static str,
@@ -92,6 +98,9 @@ pub struct Metrics {
     credential_expires: Family<CredentialLabels, Gauge>,
     credential_usable: Family<CredentialLabels, Gauge>,
     clock_ahead: Gauge,
+    clock_seen: AtomicBool,
+    consents: Family<OutcomeLabels, Counter>,
+    consents_begun: Counter,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -153,6 +162,9 @@ impl Metrics {
             credential_expires: Family::default(),
             credential_usable: Family::default(),
             clock_ahead: Gauge::default(),
+            clock_seen: AtomicBool::new(false),
+            consents: Family::default(),
+            consents_begun: Counter::default(),
         };
         metrics.register();
         metrics
@@ -221,6 +233,16 @@ impl Metrics {
             "How far Entra ID's clock is ahead of this machine's",
             Unit::Seconds,
             self.clock_ahead.clone(),
+        );
+        registry.register(
+            "consents_begun",
+            "People sent to Microsoft with a consent link",
+            self.consents_begun.clone(),
+        );
+        registry.register(
+            "consents",
+            "Consents by how they ended: a tenant added, come back or here already, or the reason why not",
+            self.consents.clone(),
         );
         self.register_webhook();
     }
@@ -312,6 +334,22 @@ impl Metrics {
 
     pub(crate) fn clock_ahead(&self, seconds: i64) {
         self.clock_ahead.set(seconds);
+        self.clock_seen.store(true, Ordering::Relaxed);
+    }
+
+    /// How many seconds Entra ID's clock was ahead of ours by its last answer; `None` before the first.
+    pub(crate) fn clock_seen_ahead(&self) -> Option<i64> {
+        self.clock_seen.load(Ordering::Relaxed).then(|| self.clock_ahead.get())
+    }
+
+    /// Somebody was sent to Microsoft with a link.
+    pub(crate) fn consent_begun(&self) {
+        self.consents_begun.inc();
+    }
+
+    /// A consent ended; `outcome` is one of a fixed set of words.
+    pub(crate) fn consent(&self, outcome: &'static str) {
+        self.consents.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A closed window was listed again.

@@ -114,8 +114,11 @@ pub(crate) struct InitArgs {
     /// Whether to ask for the sensitive values in DLP records
     #[arg(long, value_name = "YES|NO", value_parser = parse_yes_no)]
     pub(crate) dlp: Option<bool>,
+    /// What proves the app: certificate, secret, federated or managed_identity; follows from the flags below
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(crate) credential: Option<ProofKind>,
     /// The app's key and certificate (PEM): made when the file is not there, used when it is
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_file", "secret_env"])]
+    #[arg(long, value_name = "FILE", group = "proof")]
     pub(crate) certificate: Option<PathBuf>,
     /// The new RSA key's length: 2048, 3072 or 4096
     #[arg(long, default_value_t = server::credential::KEY_BITS_DEFAULT)]
@@ -124,11 +127,23 @@ pub(crate) struct InitArgs {
     #[arg(long, default_value_t = 365)]
     pub(crate) days: u32,
     /// Use a client secret instead: the file that holds it
-    #[arg(long, value_name = "FILE", conflicts_with = "secret_env")]
+    #[arg(long, value_name = "FILE", group = "proof")]
     pub(crate) secret_file: Option<PathBuf>,
     /// Use a client secret instead: the variable that holds it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "proof")]
     pub(crate) secret_env: Option<String>,
+    /// Use an outside issuer's tokens instead (Kubernetes, GitHub): the file that it renews
+    #[arg(long, value_name = "FILE", group = "proof")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The outside issuer: its tokens' iss, letter for letter
+    #[arg(long, value_name = "URL", conflicts_with_all = ["certificate", "secret_file", "secret_env", "managed_identity"])]
+    pub(crate) issuer: Option<String>,
+    /// Whose tokens: their sub, letter for letter, such as system:serviceaccount:NAMESPACE:NAME
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["certificate", "secret_file", "secret_env", "managed_identity"])]
+    pub(crate) subject: Option<String>,
+    /// Use a user-assigned managed identity instead: its object (principal) id
+    #[arg(long, value_name = "ID", group = "proof")]
+    pub(crate) managed_identity: Option<uuid::Uuid>,
     /// The application (client) id, as Entra ID shows it after the registration
     #[arg(long, value_name = "ID")]
     pub(crate) client_id: Option<ClientId>,
@@ -150,6 +165,46 @@ pub(crate) struct InitArgs {
     /// Make the certificate and print what to enter, and write no configuration: for when there is no client id yet
     #[arg(long, conflicts_with_all = ["client_id", "force"])]
     pub(crate) prepare: bool,
+}
+
+/// What proves the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ProofKind {
+    /// A private key and its certificate
+    Certificate,
+    /// A client secret
+    Secret,
+    /// Another issuer's tokens, in a file that it renews
+    Federated,
+    /// An Azure managed identity
+    ManagedIdentity,
+}
+
+impl ProofKind {
+    pub(crate) const NAMES: [(&'static str, Self); 4] = [
+        ("certificate", Self::Certificate),
+        ("secret", Self::Secret),
+        ("federated", Self::Federated),
+        ("managed_identity", Self::ManagedIdentity),
+    ];
+}
+
+impl InitArgs {
+    /// The kind that the flags stand for; `None` when none of them is there.
+    pub(crate) fn proof_kind(&self) -> Option<ProofKind> {
+        if self.certificate.is_some() {
+            Some(ProofKind::Certificate)
+        } else if self.secret_file.is_some() || self.secret_env.is_some() {
+            Some(ProofKind::Secret)
+        } else if self.token_file.is_some() || self.issuer.is_some() || self.subject.is_some() {
+            Some(ProofKind::Federated)
+        } else if self.managed_identity.is_some() {
+            Some(ProofKind::ManagedIdentity)
+        } else {
+            None
+        }
+    }
 }
 
 pub(crate) fn parse_yes_no(text: &str) -> Result<bool, String> {
@@ -273,6 +328,15 @@ pub(crate) struct NewLink {
 pub(crate) enum ConsentLinkCommand {
     /// The links there are, the latest first; their secrets are kept by nobody
     List,
+    /// Who has connected which tenant with which link, the latest first
+    Log {
+        /// Only this tenant
+        #[arg(long, value_name = "ID")]
+        tenant: Option<TenantId>,
+        /// At most so many lines
+        #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
     /// Takes a link back, at once and for whoever is on the way with it
     Revoke {
         /// Its number

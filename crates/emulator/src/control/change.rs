@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{about_clock, about_tenant, answer, refused};
-use crate::app::{AppCertificate, AppRegistration};
+use crate::app::{AppCertificate, AppRegistration, FederatedCredential, FederatedKey};
 use crate::emulator::Emulator;
 use crate::faults::FaultPlan;
 use crate::units::parse_duration;
@@ -225,6 +225,35 @@ struct NewApp {
     redirect_uris: Vec<String>,
     multitenant: Option<bool>,
     permissions: Option<Vec<String>>,
+    /// Outside issuers whose tokens are taken as proof of the app.
+    #[serde(default)]
+    federated: Vec<NewTrust>,
+    /// True: id_tokens tell the account's directory roles (`wids`).
+    #[serde(default)]
+    directory_role_claims: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTrust {
+    issuer: String,
+    subject: String,
+    audience: Option<String>,
+    /// The issuer's published key set, as under its `jwks_uri`.
+    jwks: serde_json::Value,
+}
+
+impl NewTrust {
+    fn into_credential(self) -> Result<FederatedCredential, &'static str> {
+        let keys = FederatedKey::of_set(&self.jwks);
+        if keys.is_empty() {
+            return Err(
+                "jwks must hold an RSA key, as the issuer publishes them: {\"keys\":[{\"kty\":\"RSA\",\"n\":…,\"e\":…}]}",
+            );
+        }
+        let audience = self.audience.unwrap_or_else(|| FederatedCredential::AUDIENCE.to_owned());
+        Ok(FederatedCredential { issuer: self.issuer, subject: self.subject, audience, jwks: Some(keys) })
+    }
 }
 
 /// `POST apps`: registers an application, or replaces the one with its client id.
@@ -252,9 +281,19 @@ pub(super) async fn add_app(State(emulator): State<Emulator>, body: Bytes) -> Re
             Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
         }
     }
+    if new.federated.len() > AppRegistration::MAX_FEDERATED {
+        return refused(StatusCode::BAD_REQUEST, "an app has at most 20 federated credentials");
+    }
+    for trust in new.federated {
+        match trust.into_credential() {
+            Ok(credential) => app.federated.push(credential),
+            Err(problem) => return refused(StatusCode::BAD_REQUEST, problem),
+        }
+    }
     app.display_name = new.display_name.unwrap_or(app.display_name);
     app.multitenant = new.multitenant.unwrap_or(app.multitenant);
     app.permissions = new.permissions.unwrap_or(app.permissions);
+    app.directory_role_claims = new.directory_role_claims;
     emulator.apps().register(app);
     answer(StatusCode::CREATED, &json!({ "client_id": new.client_id.to_string() }))
 }

@@ -27,6 +27,12 @@ pub(crate) const OPENID_SCOPES: [&str; 5] = ["openid", "profile", "email", "offl
 /// What a v2 scope without a resource belongs to, and what OpenID scopes alone get a token for.
 const GRAPH: &str = "https://graph.microsoft.com";
 
+/// The template id of the role, as `wids` has it.
+/// <https://learn.microsoft.com/en-us/entra/identity/role-based-access-control/permissions-reference>
+const GLOBAL_ADMINISTRATOR: &str = "62e90394-69f5-4237-9190-012177145e10";
+/// What the claim holds for everybody (observed, msgraph-sdk-powershell #1782).
+const ANY_USER: &str = "b79fbf4d-3ef9-4689-8143-76b194e85509";
+
 pub(crate) fn redeem_code(state: &EntraState, request: &TokenRequest) -> Result<Response, EntraError> {
     let call = &request.call;
     let segment = Segment::resolve(state.directory(), &call.origin, &request.segment)?;
@@ -299,6 +305,10 @@ pub(crate) fn id_token(
     set("tid", json!(tenant.id));
     set("uti", json!(state.tokens().token_id()));
     set("rh", json!("0."));
+    if app.directory_role_claims {
+        let roles: &[&str] = if account.admin { &[GLOBAL_ADMINISTRATOR, ANY_USER] } else { &[ANY_USER] };
+        set("wids", json!(roles));
+    }
     if let Some(nonce) = &authorized.nonce {
         set("nonce", json!(nonce));
     }

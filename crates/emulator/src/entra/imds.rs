@@ -1,7 +1,10 @@
-//! The token endpoint of a virtual machine's metadata service, for managed identities (entra.md §5.4).
+//! The token endpoints of managed identities: a virtual machine's metadata service, and App Service's (entra.md §5.4).
 //!
-//! Never asks for a credential: being able to reach it is the credential, which is why it insists on a header that a
-//! browser or a proxy would not send.
+//! Never asks for a credential: being able to reach it is the credential, which is why the one insists on a header that a
+//! browser or a proxy would not send, and the other on a text that only its own apps have in their environment.
+//!
+//! Source of App Service's: <https://learn.microsoft.com/en-us/azure/app-service/overview-managed-identity> (REST endpoint
+//! reference); with which status it refuses is not documented.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -70,10 +73,65 @@ pub(crate) async fn token(State(state): State<EntraState>, request: Request) -> 
     }
 }
 
+/// App Service, Functions, Container Apps: their variable `IDENTITY_ENDPOINT` leads here.
+pub(crate) async fn app_service_token(State(state): State<EntraState>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let mut call = state.call(&parts);
+    let form = match Form::from_query(parts.uri.query()) {
+        Ok(form) => form,
+        Err(error) => return call.error(&error),
+    };
+    if let Some(failure) = state.suffer(&mut call, EntraEndpoint::ManagedIdentity, None, form.get("client_id")).await {
+        return call.failure(failure);
+    }
+    if parts.method != Method::GET {
+        return refuse(&call, StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "Only GET is supported.");
+    }
+    let header = parts.headers.get("x-identity-header");
+    if !header.is_some_and(|header| state.apps().is_identity_header(header.as_bytes())) {
+        return refuse(&call, StatusCode::UNAUTHORIZED, "unauthorized", "X-IDENTITY-HEADER is missing or wrong.");
+    }
+    // The older version names its parameters and its header otherwise.
+    if form.get("api-version") != Some("2019-08-01") {
+        return refuse(&call, StatusCode::BAD_REQUEST, "invalid_request", "api-version must be 2019-08-01.");
+    }
+    let Some(resource) = form.get("resource") else {
+        return refuse(&call, StatusCode::BAD_REQUEST, "invalid_request", "'resource' is missing");
+    };
+    let Some(identity) = named(&state, form.get("client_id"), form.get("principal_id"), form.get("mi_res_id")) else {
+        return refuse(&call, StatusCode::BAD_REQUEST, "invalid_request", "No managed identity of that name.");
+    };
+    match issue(&state, &call, &identity, resource) {
+        // When it ends, and not how long it lives.
+        Ok(token) => call.json(
+            StatusCode::OK,
+            &json!({
+                "access_token": token.text,
+                "expires_on": token.expires.timestamp().to_string(),
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": identity.client_id,
+            }),
+        ),
+        Err(error) => {
+            let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+            refuse(&call, status, error.error, &call.describe(&error))
+        }
+    }
+}
+
 /// The identity the query names; without a name, the only one there is.
 fn find_identity(state: &EntraState, form: &Form) -> Option<ManagedIdentity> {
+    named(state, form.get("client_id"), form.get("object_id"), form.get("msi_res_id"))
+}
+
+fn named(
+    state: &EntraState,
+    client: Option<&str>,
+    object: Option<&str>,
+    resource: Option<&str>,
+) -> Option<ManagedIdentity> {
     let identities = state.apps().managed_identities();
-    let (client, object, resource) = (form.get("client_id"), form.get("object_id"), form.get("msi_res_id"));
     if client.is_none() && object.is_none() && resource.is_none() {
         return if identities.len() == 1 { identities.into_iter().next() } else { None };
     }

@@ -21,6 +21,7 @@ mod interaction;
 mod jws;
 mod keys;
 mod metadata;
+mod outside;
 mod page;
 mod reply;
 mod resource;
@@ -49,6 +50,7 @@ pub use directory::{
     Interaction, ServicePrincipal, TenantInfo,
 };
 pub use keys::{KeyError, SigningKey};
+pub use outside::OutsideIssuer;
 pub use tokens::TokenIssuer;
 
 use crate::app::AppRegistry;
@@ -178,6 +180,7 @@ pub fn router(state: EntraState) -> Router {
         .merge(authorize::routes())
         .merge(metadata::routes())
         .route("/metadata/identity/oauth2/token", any(imds::token))
+        .route("/msi/token", any(imds::app_service_token))
         .route("/error", get(page::error_number))
         .layer(map_response_with_state(state.clone(), counts::count))
         .with_state(state)

@@ -99,6 +99,42 @@ pub async fn a_revoked_invitation_takes_its_travellers_with_it(fixture: &dyn Fix
     assert!(!ledger.revoke_invitation(InvitationNumber(99), noon()).await.unwrap());
 }
 
+pub async fn a_tenant_that_goes_takes_its_own_invitations_with_it(fixture: &dyn Fixture) {
+    let ledger = fixture.open();
+    let bound = |secret| NewInvitation { tenant: Some(tenant(1)), ..invited(secret, None) };
+    let mine = ledger.add_invitation(bound(1), noon()).await.unwrap();
+    let mine_too = ledger.add_invitation(bound(2), noon()).await.unwrap();
+    let over = NewInvitation { expires_at: noon() + minutes(1), ..bound(3) };
+    let over = ledger.add_invitation(over, noon()).await.unwrap();
+    let others = NewInvitation { tenant: Some(tenant(2)), ..invited(4, None) };
+    let others = ledger.add_invitation(others, noon()).await.unwrap();
+    let anyones = ledger.add_invitation(invited(5, None), noon()).await.unwrap();
+    ledger.revoke_invitation(mine_too, noon() + minutes(1)).await.unwrap();
+    for (state, invitation) in [(1, mine), (2, others), (3, anyones)] {
+        ledger.begin_consent(flow(state, invitation), noon()).await.unwrap();
+    }
+    for number in [1, 2] {
+        ledger.prove_consent(visit(BROWSER, tenant(number), anyones), noon()).await.unwrap();
+    }
+    assert_eq!(
+        ledger.revoke_invitations_for(tenant(1), noon() + minutes(5)).await.unwrap(),
+        1,
+        "the one that was open"
+    );
+    let mut revoked = Vec::new();
+    for number in [mine, mine_too, over, others, anyones] {
+        revoked.push(ledger.invitation(number).await.unwrap().unwrap().revoked_at);
+    }
+    assert_eq!(revoked, [Some(noon() + minutes(5)), Some(noon() + minutes(1)), None, None, None]);
+    for (state, invitation, there) in [(1, mine, false), (2, others, true), (3, anyones, true)] {
+        let taken = ledger.take_consent(flow(state, invitation).state, BROWSER, noon()).await.unwrap();
+        assert_eq!(taken != Taken::Unknown, there, "{state}");
+    }
+    assert_eq!(ledger.consent_visit(BROWSER, tenant(1), noon()).await.unwrap(), None);
+    assert!(ledger.consent_visit(BROWSER, tenant(2), noon()).await.unwrap().is_some());
+    assert_eq!(ledger.revoke_invitations_for(tenant(1), noon() + minutes(6)).await.unwrap(), 0);
+}
+
 pub async fn a_flow_is_taken_once_and_by_its_own_browser(fixture: &dyn Fixture) {
     let ledger = fixture.open();
     let invitation = ledger.add_invitation(invited(1, None), noon()).await.unwrap();
@@ -162,7 +198,7 @@ pub async fn accepting_adds_the_tenant_and_counts_the_use_together(fixture: &dyn
     assert_eq!(ledger.invitation(invitation).await.unwrap().unwrap().uses, 1);
     assert_eq!(accept(&*ledger, BROWSER, 1).await, Acceptance::Repeated);
     assert_eq!(ledger.invitation(invitation).await.unwrap().unwrap().uses, 1, "a reload is no second use");
-    let log = ledger.consents(tenant(1)).await.unwrap();
+    let log = ledger.consents(Some(tenant(1)), 1000).await.unwrap();
     assert_eq!(log.len(), 1);
     let entry = log.first().unwrap();
     assert_eq!((entry.at, entry.invitation, entry.acceptance), (noon() + minutes(2), invitation, Acceptance::Added));
@@ -228,7 +264,8 @@ pub async fn a_tenant_that_was_removed_or_is_there_consents_again(fixture: &dyn 
         TenantState::Paused,
         "the operator's pause stays"
     );
-    let kinds: Vec<_> = ledger.consents(tenant(1)).await.unwrap().iter().map(|entry| entry.acceptance).collect();
+    let kinds: Vec<_> =
+        ledger.consents(Some(tenant(1)), 1000).await.unwrap().iter().map(|entry| entry.acceptance).collect();
     assert_eq!(kinds, [Acceptance::WasHere, Acceptance::CameBack, Acceptance::WasHere]);
 }
 
@@ -259,8 +296,85 @@ pub async fn a_purged_tenant_leaves_no_consent(fixture: &dyn Fixture) {
     ledger.set_tenant_state(tenant(1), TenantState::Removed).await.unwrap();
     ledger.purge_tenant(tenant(1)).await.unwrap();
     assert_eq!(ledger.consent_visit(BROWSER, tenant(1), noon()).await.unwrap(), None);
-    assert!(matches!(refused(ledger.consents(tenant(1))).await, LedgerError::UnknownTenant { .. }));
+    assert!(matches!(refused(ledger.consents(Some(tenant(1)), 1000)).await, LedgerError::UnknownTenant { .. }));
     ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();
-    assert_eq!(ledger.consents(tenant(1)).await.unwrap(), vec![]);
+    assert_eq!(ledger.consents(Some(tenant(1)), 1000).await.unwrap(), vec![]);
     assert_eq!(ledger.invitation(invitation).await.unwrap().unwrap().uses, 1, "the link stays used");
+}
+
+pub async fn the_log_keeps_the_last_hundred_of_each_tenant_and_tells_them_together(fixture: &dyn Fixture) {
+    let ledger = fixture.open();
+    for number in 1..=2 {
+        ledger.add_tenant(tenant(number), String::new(), noon(), noon()).await.unwrap();
+    }
+    for number in 0..102_u32 {
+        let mut secret = [0; 32];
+        secret[..4].copy_from_slice(&number.to_be_bytes());
+        let label = format!("link {number}");
+        let invitation = NewInvitation { secret, label, ..invited(0, None) };
+        let invitation = ledger.add_invitation(invitation, noon()).await.unwrap();
+        // The other tenant's only two lie before the first that are dropped.
+        for of in if number < 2 { 1..=2 } else { 1..=1 } {
+            ledger.prove_consent(visit(BROWSER, tenant(of), invitation), noon()).await.unwrap();
+            assert_eq!(accept(&*ledger, BROWSER, of).await, Acceptance::WasHere);
+        }
+    }
+    let labels = async |of: Option<u64>, limit| {
+        let entries = ledger.consents(of.map(tenant), limit).await.unwrap();
+        entries.into_iter().map(|entry| (entry.tenant, entry.label)).collect::<Vec<_>>()
+    };
+    let of_first: Vec<_> = (2..102).rev().map(|number| (tenant(1), format!("link {number}"))).collect();
+    let of_second: Vec<_> = (0..2).rev().map(|number| (tenant(2), format!("link {number}"))).collect();
+    assert_eq!(labels(Some(1), 1000).await, of_first);
+    assert_eq!(labels(Some(2), 1000).await, of_second);
+    assert_eq!(labels(None, 1000).await, [of_first.clone(), of_second].concat());
+    assert_eq!(labels(None, 3).await, of_first[..3]);
+    assert_eq!(labels(Some(1), 1).await, of_first[..1]);
+}
+
+pub async fn one_invitations_visits_push_out_their_own(fixture: &dyn Fixture) {
+    let ledger = fixture.open();
+    let crowded = ledger.add_invitation(invited(1, None), noon()).await.unwrap();
+    let quiet = ledger.add_invitation(invited(2, None), noon()).await.unwrap();
+    ledger.prove_consent(visit(BROWSER, tenant(1), quiet), noon()).await.unwrap();
+    let browser = |number: u32| {
+        let mut digest = [9; 32];
+        digest[..4].copy_from_slice(&number.to_be_bytes());
+        digest
+    };
+    for number in 0..2_003_u32 {
+        let later = noon() + days(1) + TimeDelta::milliseconds(i64::from(number));
+        let visit = Visit { expires_at: later, ..visit(browser(number), tenant(2), crowded) };
+        ledger.prove_consent(visit, noon()).await.unwrap();
+    }
+    for (number, there) in [(0, false), (2, false), (3, true), (2_002, true)] {
+        let found = ledger.consent_visit(browser(number), tenant(2), noon()).await.unwrap();
+        assert_eq!(found.is_some(), there, "{number}");
+    }
+    assert!(ledger.consent_visit(BROWSER, tenant(1), noon()).await.unwrap().is_some(), "another link's are its own");
+}
+
+pub async fn what_is_over_is_swept_a_bounded_number_at_a_time(fixture: &dyn Fixture) {
+    let ledger = fixture.open();
+    let mut invitations = Vec::new();
+    for secret in 0..4 {
+        invitations.push(ledger.add_invitation(invited(secret, None), noon()).await.unwrap());
+    }
+    // Each of one invitation's own two hundred: six hundred in all.
+    for (place, invitation) in invitations.iter().take(3).enumerate() {
+        for number in 0..200 {
+            let flow = flow(u32::try_from(place).unwrap() * 200 + number, *invitation);
+            ledger.begin_consent(flow, noon()).await.unwrap();
+        }
+    }
+    let after = noon() + days(1);
+    let last = ConsentFlow { expires_at: after + minutes(20), ..flow(9_000, invitations[3]) };
+    ledger.begin_consent(last, after).await.unwrap();
+    let mut left = 0;
+    for number in 0..600_u32 {
+        let flow = flow(number, invitations[usize::try_from(number / 200).unwrap()]);
+        // By the clock of before, what is still there can be taken.
+        left += u32::from(ledger.take_consent(flow.state, BROWSER, noon()).await.unwrap() != Taken::Unknown);
+    }
+    assert_eq!(left, 100, "five hundred go with one call");
 }

@@ -101,6 +101,22 @@ pub(super) fn revoke_invitation(connection: &Connection, number: InvitationNumbe
     Ok(changed > 0)
 }
 
+pub(super) fn revoke_for(connection: &Connection, tenant: TenantId, now: Timestamp) -> Done<u64> {
+    let id = tenant.as_uuid().as_bytes();
+    sql(
+        connection,
+        "DELETE FROM consent_flow WHERE invitation IN (SELECT invitation FROM invitation WHERE tenant = ?1)",
+    )?
+    .execute([id])?;
+    sql(connection, "DELETE FROM consent_visit WHERE tenant = ?1")?.execute([id])?;
+    let revoked = sql(
+        connection,
+        "UPDATE invitation SET revoked_at = ?2 WHERE tenant = ?1 AND revoked_at IS NULL AND expires_at > ?2",
+    )?
+    .execute(params![id, ms(now)])?;
+    Ok(revoked.try_into().unwrap_or(u64::MAX))
+}
+
 pub(super) fn begin(connection: &Connection, flow: &ConsentFlow, now: Timestamp) -> Done<()> {
     sweep(connection, now)?;
     let invitation = row_of(flow.invitation);
@@ -274,23 +290,31 @@ fn log(
     Ok(())
 }
 
-pub(super) fn entries(connection: &Connection, tenant: TenantId) -> Done<Vec<ConsentEntry>> {
-    let number_of_tenant = tenant_number(connection, tenant)?;
-    let mut statement = sql(
-        connection,
-        "SELECT at, invitation, label, account, acceptance FROM consent_log WHERE tenant = ?1 ORDER BY entry DESC",
-    )?;
-    let entries = statement.query_map([number_of_tenant], |row| {
+pub(super) fn entries(connection: &Connection, tenant: Option<TenantId>, limit: u32) -> Done<Vec<ConsentEntry>> {
+    const ENTRY: &str = "SELECT at, id, invitation, consent_log.label, account, acceptance FROM consent_log CROSS JOIN \
+                         tenant USING (tenant)";
+    let entry = |row: &Row<'_>| {
         Ok(ConsentEntry {
             at: time(row, 0)?,
-            tenant,
-            invitation: number(row, 1)?,
-            label: row.get(2)?,
-            account: row.get(3)?,
-            acceptance: known(row, 4, &ACCEPTANCES)?,
+            tenant: tenant_id(row, 1)?,
+            invitation: number(row, 2)?,
+            label: row.get(3)?,
+            account: row.get(4)?,
+            acceptance: known(row, 5, &ACCEPTANCES)?,
         })
-    })?;
-    Ok(entries.collect::<Result<_, _>>()?)
+    };
+    let entries = match tenant {
+        Some(tenant) => {
+            let tenant = tenant_number(connection, tenant)?;
+            sql(connection, &format!("{ENTRY} WHERE consent_log.tenant = ?1 ORDER BY entry DESC LIMIT ?2"))?
+                .query_map(params![tenant, limit], entry)?
+                .collect::<Result<_, _>>()
+        }
+        None => sql(connection, &format!("{ENTRY} WHERE entry <= ?1 ORDER BY entry DESC LIMIT ?2"))?
+            .query_map(params![i64::MAX, limit], entry)?
+            .collect::<Result<_, _>>(),
+    };
+    Ok(entries?)
 }
 
 /// Deletes what is over, a bounded number of rows.

@@ -213,6 +213,10 @@ impl Ledger for SqliteLedger {
         self.write(move |connection| consents::revoke_invitation(connection, number, now))
     }
 
+    fn revoke_invitations_for(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(move |connection| consents::revoke_for(connection, tenant, now))
+    }
+
     fn begin_consent(&self, flow: ConsentFlow, now: Timestamp) -> LedgerFuture<'_, ()> {
         self.write(move |connection| consents::begin(connection, &flow, now))
     }
@@ -239,8 +243,8 @@ impl Ledger for SqliteLedger {
         self.write(move |connection| consents::accept(connection, &browser, tenant, collect_from, now))
     }
 
-    fn consents(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<ConsentEntry>> {
-        self.read(move |connection| consents::entries(connection, tenant))
+    fn consents(&self, tenant: Option<TenantId>, limit: u32) -> LedgerFuture<'_, Vec<ConsentEntry>> {
+        self.read(move |connection| consents::entries(connection, tenant, limit))
     }
 
     fn sealed(&self, name: String) -> LedgerFuture<'_, Option<Vec<u8>>> {

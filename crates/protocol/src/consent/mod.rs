@@ -12,6 +12,7 @@ mod callback;
 mod fault;
 mod pages;
 mod redemption;
+mod role;
 
 use std::fmt;
 
@@ -26,6 +27,7 @@ pub use callback::{
 pub use fault::{ConsentFault, Mender};
 pub use pages::{CodeChallenge, admin_consent_page, authorize_page, sign_in_page};
 pub use redemption::{ProofProblem, RedeemError, SignIn, parse_redemption, redeem_code};
+pub use role::AdminRole;
 
 /// The directory segment of a sign-in page's address. A code is redeemed at the segment it was asked of (AADSTS700005).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

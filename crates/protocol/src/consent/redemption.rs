@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
 
-use super::ConsentAsk;
+use super::{AdminRole, ConsentAsk};
 use crate::cloud::CloudName;
 use crate::entra::EntraError;
 use crate::ids::{ClientId, TenantId};
@@ -42,6 +42,8 @@ pub struct SignIn {
     pub account: Option<String>,
     /// The account's id in its tenant.
     pub object_id: Option<Uuid>,
+    /// Whether the account may consent for its tenant, where the tokens tell.
+    pub role: AdminRole,
 }
 
 /// Why a code did not become proof.
@@ -195,6 +197,7 @@ fn prove(
             .map(|account| one_line(&account, MAX_NAME))
             .filter(|account| !account.is_empty()),
         object_id: find(&["oid"]).and_then(|id| id.parse().ok()),
+        role: AdminRole::told_by([id_token, access_token].into_iter().flatten()),
     })
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::context::Context;
 use super::progress::Board;
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::tokens::TokenManager;
 
@@ -36,6 +37,10 @@ impl Reception {
 
     pub(crate) fn tokens(&self) -> &TokenManager {
         &self.context.requests.tokens
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.context.metrics
     }
 
     pub(crate) fn ledger(&self) -> &dyn Ledger {

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 
 mod views;
 
-use views::{CountsView, CredentialView, Paged, PagedCoverage, StatusView, TenantView};
+use views::{ClockView, CountsView, CredentialView, Paged, PagedCoverage, StatusView, TenantView};
 
 /// Tenants in one answer unless fewer are asked for. Ten thousand tenants are read page by page.
 const PAGE_MAX: usize = 500;
@@ -109,6 +109,7 @@ async fn status(State(parts): State<ConsoleParts>) -> Json<StatusView> {
         damaged_segments: progress.damaged_segments(),
         since_start: CountsView::from(&progress.total()),
         problem: progress.problem.as_ref().map(ProblemItem::from),
+        clock: parts.metrics.clock_seen_ahead().map(ClockView::new),
         credentials: progress.credentials.iter().map(CredentialView::from).collect(),
     })
 }

@@ -38,8 +38,31 @@ pub(super) struct StatusView {
     pub(super) since_start: CountsView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<ProblemItem>,
+    /// Entra ID's clock against this machine's, by its last answer; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) clock: Option<ClockView>,
     /// The app's credentials, in the order of the configuration.
     pub(super) credentials: Vec<CredentialView>,
+}
+
+#[derive(Serialize)]
+pub(super) struct ClockView {
+    /// How many seconds Entra ID's clock is ahead of ours; negative when it is behind.
+    pub(super) server_ahead_s: i64,
+    /// Whether the difference is small enough to be chance; a larger one is allowed for.
+    pub(super) agrees: bool,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<&'static str>,
+}
+
+impl ClockView {
+    pub(super) fn new(server_ahead_s: i64) -> Self {
+        let ahead = chrono::TimeDelta::try_seconds(server_ahead_s).unwrap_or(chrono::TimeDelta::MAX);
+        let agrees = engine::skew::allowance(ahead).is_zero();
+        let remedy = (!agrees).then_some(engine::problem::ProblemKind::ClockWrong.remedy());
+        Self { server_ahead_s, agrees, remedy }
+    }
 }
 
 #[derive(Serialize)]

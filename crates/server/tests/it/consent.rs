@@ -24,51 +24,51 @@ use url::Url;
 
 use crate::rig::{Rig, small_world};
 
-const SITE: &str = "http://127.0.0.1:8365";
+pub(crate) const SITE: &str = "http://127.0.0.1:8365";
 const ROLES: [&str; 2] = ["ActivityFeed.Read", "ActivityFeed.ReadDlp"];
 
 /// A public site, and a collector that may be running behind it.
-struct House {
-    rig: Rig,
+pub(crate) struct House {
+    pub(crate) rig: Rig,
     site: Router,
-    collector: Arc<Collector>,
+    pub(crate) collector: Arc<Collector>,
 }
 
 /// What a browser was shown.
 #[derive(Debug)]
-struct Page {
-    status: StatusCode,
-    location: Option<String>,
-    body: String,
+pub(crate) struct Page {
+    pub(crate) status: StatusCode,
+    pub(crate) location: Option<String>,
+    pub(crate) body: String,
 }
 
 impl Page {
-    fn heading(&self) -> &str {
+    pub(crate) fn heading(&self) -> &str {
         let heading = self.body.split_once("<h1>").and_then(|(_, rest)| rest.split_once("</h1>"));
         heading.unwrap_or_else(|| panic!("no heading in {self:?}")).0
     }
 
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.location.as_deref().unwrap_or_else(|| panic!("leads nowhere: {self:?}"))
     }
 }
 
 /// A browser: a cookie, and nothing else that lasts.
 #[derive(Clone, Default)]
-struct Browser {
+pub(crate) struct Browser {
     cookie: Option<String>,
 }
 
 impl House {
     /// A world of tenants that Microsoft knows and we do not.
-    async fn new(seed: u64, method: ConsentMethod) -> Self {
-        Self::with(seed, method, |_| None).await
+    pub(crate) async fn new(seed: u64, method: ConsentMethod) -> Self {
+        Self::with(seed, method, |_, _| {}).await
     }
 
-    async fn with(
+    pub(crate) async fn with(
         seed: u64,
         method: ConsentMethod,
-        allowed: impl FnOnce(&[TenantId]) -> Option<Vec<TenantId>>,
+        change: impl FnOnce(&mut ConsentSettings, &[TenantId]),
     ) -> Self {
         let rig = Rig::new(small_world(seed, 3, 60), FaultPlan::default()).await;
         for tenant in rig.tenants() {
@@ -77,22 +77,23 @@ impl House {
         }
         let collector = Arc::new(rig.collector());
         let url: server::site::PublicUrl = SITE.parse().unwrap();
-        let settings = ConsentSettings { url: url.clone(), method, allowed_tenants: allowed(&rig.tenants()) };
+        let mut settings = ConsentSettings { url: url.clone(), method, allowed_tenants: None, role_required: false };
+        change(&mut settings, &rig.tenants());
         let site = PublicSite::new(url).with(routes(collector.reception(), settings)).into_router();
         Self { rig, site, collector }
     }
 
-    fn tenant(&self, number: usize) -> TenantId {
+    pub(crate) fn tenant(&self, number: usize) -> TenantId {
         self.rig.tenants()[number]
     }
 
-    fn account(&self, name: &str, number: usize) -> String {
+    pub(crate) fn account(&self, name: &str, number: usize) -> String {
         let world = self.rig.emulator.world();
         let tenant = world.find_tenant(&self.tenant(number).to_string()).unwrap();
         format!("{name}@{}", tenant.domains[0])
     }
 
-    async fn link(&self, change: impl FnOnce(&mut NewInvitation)) -> (String, InvitationNumber) {
+    pub(crate) async fn link(&self, change: impl FnOnce(&mut NewInvitation)) -> (String, InvitationNumber) {
         let secret = LinkSecret::new();
         let mut invitation = NewInvitation {
             secret: secret.digest(),
@@ -106,7 +107,7 @@ impl House {
         (secret.link(&SITE.parse().unwrap()), number)
     }
 
-    async fn open(&self, browser: &mut Browser, address: &str) -> Page {
+    pub(crate) async fn open(&self, browser: &mut Browser, address: &str) -> Page {
         let mut request = Request::get(address.strip_prefix(SITE).unwrap_or(address));
         if let Some(cookie) = &browser.cookie {
             request = request.header(header::COOKIE, cookie);
@@ -127,7 +128,7 @@ impl House {
     }
 
     /// What Microsoft answers this account's decision with: an address of ours, or a page of its own.
-    async fn microsoft(&self, page: &str, account: &str, decision: &str) -> Page {
+    pub(crate) async fn microsoft(&self, page: &str, account: &str, decision: &str) -> Page {
         self.rig.emulator.world().clock().set(self.rig.now());
         let mut url = Url::parse(page).unwrap();
         url.query_pairs_mut().append_pair("emulator_account", account).append_pair("emulator_decision", decision);
@@ -143,7 +144,7 @@ impl House {
     }
 
     /// The whole way, with the same account and decision wherever Microsoft asks.
-    async fn go(&self, browser: &mut Browser, link: &str, account: &str, decision: &str) -> Page {
+    pub(crate) async fn go(&self, browser: &mut Browser, link: &str, account: &str, decision: &str) -> Page {
         let mut page = self.open(browser, link).await;
         for _ in 0..6 {
             let Some(location) = page.location.clone() else { return page };
@@ -156,17 +157,17 @@ impl House {
         panic!("goes round in circles: {page:?}")
     }
 
-    async fn stored(&self) -> Vec<TenantId> {
+    pub(crate) async fn stored(&self) -> Vec<TenantId> {
         self.rig.ledger.tenants_since(0).await.unwrap().1.into_iter().map(|tenant| tenant.id).collect()
     }
 
     #[track_caller]
-    fn check_ends(&self, page: &Page, status: u16, heading: &str) {
+    pub(crate) fn check_ends(&self, page: &Page, status: u16, heading: &str) {
         assert_eq!((page.status.as_u16(), page.heading()), (status, heading), "{page:?}");
         assert!(page.body.contains("What to do next"), "{page:?}");
     }
 
-    async fn uses(&self, number: InvitationNumber) -> u32 {
+    pub(crate) async fn uses(&self, number: InvitationNumber) -> u32 {
         self.rig.ledger.invitation(number).await.unwrap().unwrap().uses
     }
 
@@ -176,7 +177,7 @@ impl House {
     }
 
     /// Collects beside `work`.
-    async fn serving<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn serving<T>(&self, work: impl Future<Output = T>) -> T {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = Arc::clone(&self.collector);
         let task = tokio::spawn(async move {
@@ -221,7 +222,7 @@ async fn a_link_leads_to_a_running_collection() {
         let (published, archived) = (house.rig.published(), house.rig.archived().await);
         assert_eq!(archived.keys().collect::<Vec<_>>(), [&house.tenant(0)]);
         assert_eq!(archived[&house.tenant(0)], published[&house.tenant(0)]);
-        let log = house.rig.ledger.consents(house.tenant(0)).await.unwrap();
+        let log = house.rig.ledger.consents(Some(house.tenant(0)), 10).await.unwrap();
         assert_eq!(log[0].account.as_deref(), Some(house.account("admin", 0).as_str()));
     }
 }
@@ -399,7 +400,8 @@ async fn a_tenant_that_an_address_names_is_never_believed() {
 #[tokio::test(start_paused = true)]
 async fn only_invited_and_allowed_tenants_are_connected() {
     for (seed, method) in [(9, ConsentMethod::V1), (10, ConsentMethod::V2)] {
-        let house = House::with(seed, method, |tenants| Some(vec![tenants[0], tenants[1]])).await;
+        let house =
+            House::with(seed, method, |settings, tenants| settings.allowed_tenants = Some(tenants[..2].to_vec())).await;
         let (link, number) = house.link(|link| link.uses_allowed = None).await;
         let page = house.go(&mut Browser::default(), &link, &house.account("admin", 2), "accept").await;
         house.check_ends(&page, 403, "This organization is not on the list");

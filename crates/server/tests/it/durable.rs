@@ -95,12 +95,13 @@ delegate! {
     fn invitation(number: InvitationNumber) -> Option<Invitation>;
     fn invitation_by_secret(secret: Digest) -> Option<Invitation>;
     fn revoke_invitation(number: InvitationNumber, now: Timestamp) -> bool;
+    fn revoke_invitations_for(tenant: TenantId, now: Timestamp) -> u64;
     fn begin_consent(flow: ConsentFlow, now: Timestamp) -> ();
     fn take_consent(state: Digest, browser: Digest, now: Timestamp) -> Taken;
     fn prove_consent(visit: Visit, now: Timestamp) -> ();
     fn consent_visit(browser: Digest, tenant: TenantId, now: Timestamp) -> Option<Visit>;
     fn accept_consent(browser: Digest, tenant: TenantId, collect_from: Timestamp, now: Timestamp) -> Acceptance;
-    fn consents(tenant: TenantId) -> Vec<ConsentEntry>;
+    fn consents(tenant: Option<TenantId>, limit: u32) -> Vec<ConsentEntry>;
     fn sealed(name: String) -> Option<Vec<u8>>;
     fn all_sealed(after: Option<String>, limit: u32) -> Vec<(String, Vec<u8>)>;
     fn put_sealed(name: String, was: Option<Vec<u8>>, now: Option<Vec<u8>>) -> bool;

@@ -6,11 +6,15 @@ mod collect;
 #[cfg(test)]
 mod consent;
 #[cfg(test)]
+mod consent_role;
+#[cfg(test)]
 mod console;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]
 mod durable;
+#[cfg(test)]
+mod federated;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
@@ -18,6 +22,8 @@ mod isolation;
 #[cfg(test)]
 #[path = "../../src/logs.rs"]
 mod logs;
+#[cfg(test)]
+mod mended;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]

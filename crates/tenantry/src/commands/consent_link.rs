@@ -1,4 +1,5 @@
-//! `consent-link`: makes a link that a customer's admin connects a tenant with; lists and revokes them.
+//! `consent-link`: makes a link that a customer's admin connects a tenant with; lists and revokes them, and shows what they
+//! have connected.
 //!
 //! Never shows a link twice: its secret is in the link alone, and the ledger has its digest. Works beside a running `serve`,
 //! which reads the same ledger.
@@ -7,6 +8,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 use server::engine::consent::{Invitation, InvitationNumber, LABEL_BYTES_MAX, NewInvitation};
 use server::ledger::Ledger as _;
+use server::protocol::ids::TenantId;
 use server::site::consent::LinkSecret;
 
 use super::{load, store};
@@ -23,6 +25,7 @@ pub(crate) async fn run(global: &Global, args: ConsentLinkArgs) -> Result<(), Fa
     match args.command {
         None => make(global, &config, args.link).await,
         Some(ConsentLinkCommand::List) => list(global, &config).await,
+        Some(ConsentLinkCommand::Log { tenant, limit }) => log(global, &config, tenant, limit).await,
         Some(ConsentLinkCommand::Revoke { number }) => revoke(global, &config, number).await,
     }
 }
@@ -109,6 +112,38 @@ fn to_json(link: &Invitation) -> serde_json::Value {
         "uses_allowed": link.uses_allowed,
         "revoked_at": link.revoked_at.map(|at| at.to_rfc3339()),
     })
+}
+
+async fn log(global: &Global, config: &Config, tenant: Option<TenantId>, limit: u32) -> Result<(), Failure> {
+    let ledger = store::open_ledger_read_only(config)?;
+    let entries = ledger.consents(tenant, limit).await.map_err(store::ledger_failure)?;
+    if global.json {
+        let entries = entries.iter().map(|entry| {
+            json!({
+                "at": entry.at.to_rfc3339(),
+                "tenant_id": entry.tenant,
+                "number": entry.invitation.0,
+                "label": entry.label,
+                "account": entry.account,
+                "outcome": entry.acceptance.as_str(),
+            })
+        });
+        return present::print_json(&entries.collect());
+    }
+    let rows = entries
+        .into_iter()
+        .map(|entry| {
+            vec![
+                entry.at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+                entry.tenant.to_string(),
+                entry.account.unwrap_or_default(),
+                entry.invitation.0.to_string(),
+                entry.label,
+                entry.acceptance.as_str().to_owned(),
+            ]
+        })
+        .collect();
+    present::print(&present::table(&["when", "tenant", "account", "link", "label", "outcome"], &["link"], rows))
 }
 
 async fn revoke(global: &Global, config: &Config, number: u64) -> Result<(), Failure> {

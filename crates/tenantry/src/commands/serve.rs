@@ -53,6 +53,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
                 url: public.url.clone(),
                 method: public.consent,
                 allowed_tenants: public.allowed_tenants.clone(),
+                role_required: public.role_required,
             },
         ));
         if let (Webhooks::Arm(base), Ok(app)) = (&webhooks, config.app()) {

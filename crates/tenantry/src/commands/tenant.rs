@@ -184,6 +184,7 @@ async fn remove(global: &Global, config: &Config, id: TenantId) -> Result<(), Fa
     if !ledger.set_tenant_state(id, TenantState::Removed).await.map_err(store::ledger_failure)? {
         return Err(unknown(id));
     }
+    close_doors(ledger.as_ref(), id).await?;
     wait_for_collector(config).await;
     let offboarded = stop_subscriptions(config, id).await;
     if let Offboarded::Failed(problem) = &offboarded {
@@ -197,6 +198,15 @@ async fn remove(global: &Global, config: &Config, id: TenantId) -> Result<(), Fa
         }));
     }
     present::print(&format!("tenant {id} is removed, {}; its archive is kept", in_words(&offboarded)))
+}
+
+/// A link that was made for this tenant does not bring it back: coming back takes a new one.
+async fn close_doors(ledger: &dyn Ledger, id: TenantId) -> Result<(), Failure> {
+    let revoked = ledger.revoke_invitations_for(id, store::now()).await.map_err(store::ledger_failure)?;
+    if revoked > 0 {
+        tracing::info!(tenant = %id, links = revoked, "the consent links made for this tenant are revoked");
+    }
+    Ok(())
 }
 
 fn stopped(offboarded: &Offboarded) -> usize {
@@ -234,6 +244,7 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
     if tenant.state != TenantState::Removed {
         ledger.set_tenant_state(id, TenantState::Removed).await.map_err(store::ledger_failure)?;
     }
+    close_doors(ledger.as_ref(), id).await?;
     // Whoever wants the records gone is not held up by Microsoft; what could not be stopped is said.
     let offboarded = stop_subscriptions(config, id).await;
     if let Offboarded::Failed(problem) = &offboarded {

@@ -76,6 +76,8 @@ pub(crate) struct PublicConfig {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) consent: ConsentMethod,
     pub(crate) allowed_tenants: Option<Vec<TenantId>>,
+    /// Nobody is let in whose administrator's role the sign-in does not tell.
+    pub(crate) role_required: bool,
 }
 
 /// An output as described. This version delivers none of them yet; it says so when it starts.

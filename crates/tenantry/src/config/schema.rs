@@ -40,6 +40,7 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("public.tls_key", Kind::Text),
     ("public.consent", Kind::Text),
     ("public.allowed_tenants", Kind::List),
+    ("public.admin_role", Kind::Text),
     ("console.listen", Kind::Text),
     ("secrets.key_file", Kind::Text),
 ];

@@ -214,6 +214,18 @@ fn public(reader: &Reader<'_>) -> Result<Option<PublicConfig>, ConfigError> {
             ));
         }
     };
+    let role_required = match reader.text("public.admin_role")?.as_deref() {
+        None | Some("if_told") => false,
+        Some("required") => true,
+        Some(other) => {
+            return Err(reader.invalid(
+                "public.admin_role",
+                format!(
+                    "must be if_told (looked at when a sign-in tells it) or required (no consent without it), not {other:?}"
+                ),
+            ));
+        }
+    };
     let allowed_tenants = match reader.list("public.allowed_tenants")? {
         None => None,
         Some(texts) => {
@@ -225,9 +237,9 @@ fn public(reader: &Reader<'_>) -> Result<Option<PublicConfig>, ConfigError> {
         }
     };
     if let Some(url) = reader.parsed("public.url")? {
-        return Ok(Some(PublicConfig { listen, url, tls: tls(reader)?, consent, allowed_tenants }));
+        return Ok(Some(PublicConfig { listen, url, tls: tls(reader)?, consent, allowed_tenants, role_required }));
     }
-    let others = ["public.listen", "public.consent", "public.allowed_tenants"];
+    let others = ["public.listen", "public.consent", "public.allowed_tenants", "public.admin_role"];
     if others.iter().all(|key| reader.layers.entry(key).is_none()) {
         return Ok(None);
     }
@@ -320,6 +332,8 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
                 tenants.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             });
             rows.push(("public.allowed_tenants".to_owned(), allowed));
+            let role = if public.role_required { "required" } else { "if_told" };
+            rows.push(("public.admin_role".to_owned(), role.to_owned()));
         }
     }
     if let Some(app) = &config.app {
@@ -504,6 +518,7 @@ mod tests {
             ("[public]\nurl = 'https://audit.example.com/base'", ["public.url", "no user, path"]),
             ("[public]\nurl = 'https://a.example'\nconsent = 'v3'", ["public.consent", "v1 (authorize page)"]),
             ("[public]\nurl = 'https://a.example'\nallowed_tenants = ['contoso.com']", ["contoso.com", "GUID"]),
+            ("[public]\nurl = 'https://a.example'\nadmin_role = 'yes'", ["public.admin_role", "required"]),
             ("[public]\nlisten = '0.0.0.0:443'", ["public.url is not set", "https://audit.example.com"]),
             (
                 "[public]\nurl = 'https://a.example'\ntls_key = 'k'",

@@ -81,3 +81,34 @@ async fn what_is_missing_or_unknown_is_named() {
     service.fail(EntraFailure::Status(410));
     assert_eq!(ask(&service, PATH).await.status, StatusCode::GONE);
 }
+
+#[tokio::test]
+async fn app_service_asks_for_its_own_header_and_says_when_a_token_ends() {
+    const PATH: &str = "/msi/token?api-version=2019-08-01&resource=https://manage.office.com";
+    let service = Service::new();
+    service.apps.add_managed_identity(identity(1));
+    service.apps.add_managed_identity(identity(2));
+    let ask = async |path: &str, header: &str| {
+        service.send(Request::get(path).header("X-IDENTITY-HEADER", header), String::new()).await
+    };
+    let named = format!("{PATH}&principal_id=23333333-3333-4333-8333-333333333333");
+    assert_eq!(ask(&named, "853b9a84").await.status, StatusCode::UNAUTHORIZED, "nothing is open from the start");
+    service.apps.open_app_service("853b9a84");
+    for header in ["", "853b9a8", "853B9A84"] {
+        assert_eq!(ask(&named, header).await.status, StatusCode::UNAUTHORIZED, "{header}");
+    }
+    let answer = ask(&named, "853b9a84").await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.claims()["oid"], "23333333-3333-4333-8333-333333333333");
+    assert!(answer.json()["expires_on"].as_str().unwrap().parse::<i64>().is_ok());
+    assert!(answer.json().get("expires_in").is_none());
+    assert_eq!(answer.json()["client_id"], "22222222-2222-4222-8222-222222222222");
+    for (path, status) in [
+        (PATH.to_owned(), StatusCode::BAD_REQUEST),
+        (named.replace("2019-08-01", "2017-09-01"), StatusCode::BAD_REQUEST),
+        (named.replace("principal_id=2", "principal_id=3"), StatusCode::BAD_REQUEST),
+        ("/msi/token?api-version=2019-08-01".to_owned(), StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(ask(&path, "853b9a84").await.status, status, "{path}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The embedded ledger: the suite every ledger passes, and what only a file can get wrong.
 
+mod bounds;
 mod conformance;
 mod files;
 pub(super) mod plans;

@@ -11,7 +11,7 @@ use engine::problem::ProblemKind;
 use engine::retry::{Hold, RequestStep, after_request};
 use engine::subscription::{SubscriptionAction, after_refusal};
 use ledger::LedgerError;
-use protocol::error::Concern;
+use protocol::error::{AdminStep, Concern};
 use protocol::ids::{ContentType, TenantId};
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use super::super::judge::{self, Judged};
 use super::super::memory::Memory;
 use super::super::subscriptions::{self, Standing, SubscriptionFailure};
 use super::{Mode, Worker, find, is_enabled};
+use crate::residence::{LookUp, look_up};
 
 impl Worker {
     /// Looks after the subscriptions. The types that can be listed; `None` when the tenant is held up.
@@ -149,7 +150,8 @@ impl Worker {
         failure: Failure,
     ) -> Result<(), LedgerError> {
         memory.subscription_failures += 1;
-        let failures = memory.subscription_failures;
+        // What has held the tenant up while its content was listed does so still: the waits do not begin anew.
+        let failures = memory.subscription_failures.max(memory.held_in_a_row.saturating_add(1));
         let (kind, _, wait) = judge_request(self.tenant, &failure, failures);
         if let (Failure::Token(token), ProblemKind::App(_)) = (&failure, kind) {
             context.everybody_waits(kind.as_str(), &*token.cause);
@@ -162,11 +164,28 @@ impl Worker {
         if !is_shown(kind, failures) {
             return Ok(());
         }
+        let detail = crate::chain(&failure);
+        let (kind, detail) = match self.lives_elsewhere(context, kind).await {
+            Some(residence) => (ProblemKind::Admin(AdminStep::CheckCloud), format!("{residence}; {detail}")),
+            None => (kind, detail),
+        };
         let now = context.clock.now();
         let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
-        let detail = crate::chain(&failure);
         let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(None), now, next);
         memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await
+    }
+
+    /// In which other cloud a tenant lives that is not known in this one, as far as the login authorities tell. Asked as
+    /// often as the tenant itself is, which is every few hours soon.
+    async fn lives_elsewhere(&self, context: &Context, kind: ProblemKind) -> Option<String> {
+        if !matches!(kind, ProblemKind::Admin(AdminStep::CheckCloud | AdminStep::CheckTenant)) {
+            return None;
+        }
+        let cloud = &context.settings.cloud;
+        match look_up(&*context.requests.transport, cloud, self.tenant).await {
+            LookUp::Elsewhere(residence) => Some(residence.not_in(cloud.name())),
+            LookUp::Fits(_) | LookUp::SomewhereElse(_) | LookUp::Unknown(_) | LookUp::NotTold(_) => None,
+        }
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use engine::consent::{
-    Acceptance, ConsentFlow, FLOW_LIFETIME, Invitation, Leg, PERMISSION_PATIENCE, Standing, Taken, VISIT_LIFETIME,
-    Visit, may_connect,
+    Acceptance, Claimant, ConsentFlow, DoorRules, FLOW_LIFETIME, Invitation, Leg, PERMISSION_PATIENCE, Standing, Taken,
+    TenantRefusal, VISIT_LIFETIME, Visit, may_connect, may_take_on,
 };
+use engine::model::TenantState;
 use engine::tile::collect_from;
 use ledger::{Ledger, LedgerError};
 use protocol::consent::{
@@ -208,7 +209,11 @@ impl Desk {
     /// A tenant has proven itself: it is taken on if its permission is there, and waited for if it may be on its way.
     async fn receive(&self, browser: &Secret, invitation: &Invitation, sign_in: SignIn) -> Result<Onward, Ended> {
         let tenant = sign_in.tenant;
-        self.may_connect(invitation, tenant)?;
+        let there = self.ledger().tenant(tenant).await?;
+        let was_offboarded = there.is_some_and(|there| there.state == TenantState::Removed);
+        let claimant = Claimant { tenant, role: sign_in.role, was_offboarded };
+        may_take_on(&self.rules(invitation), &claimant)
+            .map_err(|refusal| turned_away(invitation, &claimant.tenant, refusal))?;
         let now = self.now();
         let visit = Visit {
             browser: browser.digest(),
@@ -289,6 +294,7 @@ impl Desk {
             Acceptance::Added | Acceptance::CameBack | Acceptance::WasHere => {
                 let (invitation, acceptance) = (visit.invitation.0, accepted.as_str());
                 tracing::info!(%tenant, invitation, acceptance, "a tenant has consented");
+                self.reception.metrics().consent(acceptance);
                 self.reception.welcome(tenant);
                 Ok(())
             }
@@ -299,11 +305,16 @@ impl Desk {
     }
 
     fn may_connect(&self, invitation: &Invitation, tenant: TenantId) -> Result<(), Ended> {
-        let allowed = self.settings.allowed_tenants.as_deref();
-        may_connect(invitation.tenant, allowed, tenant).map_err(|refusal| {
-            tracing::warn!(%tenant, invitation = invitation.number.0, ?refusal, "a tenant that may not be connected");
-            Ending::Refused(refusal).into()
-        })
+        let rules = self.rules(invitation);
+        may_connect(rules.invited, rules.allowed, tenant).map_err(|refusal| turned_away(invitation, &tenant, refusal))
+    }
+
+    fn rules(&self, invitation: &Invitation) -> DoorRules<'_> {
+        DoorRules {
+            invited: invitation.tenant,
+            allowed: self.settings.allowed_tenants.as_deref(),
+            role_required: self.settings.role_required,
+        }
     }
 
     fn ask(&self, leg: Leg, tenant: Option<TenantId>) -> ConsentAsk<'_> {
@@ -334,6 +345,11 @@ impl Desk {
     fn now(&self) -> Timestamp {
         self.reception.clock().now()
     }
+}
+
+fn turned_away(invitation: &Invitation, tenant: &TenantId, refusal: TenantRefusal) -> Ended {
+    tracing::warn!(%tenant, invitation = invitation.number.0, reason = refusal.as_str(), "a tenant that may not be connected");
+    Ending::Refused(refusal).into()
 }
 
 fn still_open(invitation: &Invitation, now: Timestamp) -> Result<(), Ended> {

@@ -51,6 +51,8 @@ pub struct ConsentSettings {
     pub method: ConsentMethod,
     /// The tenants that may be connected; `None`: any that is invited.
     pub allowed_tenants: Option<Vec<TenantId>>,
+    /// Whether only an account is let in whose administrator's role its sign-in tells.
+    pub role_required: bool,
 }
 
 /// The secret of an invitation's link: 256 random bits. It is shown once, in the link, and kept by nobody here.
@@ -94,14 +96,17 @@ pub fn routes(reception: Reception, settings: ConsentSettings) -> Router {
 }
 
 async fn start(State(desk): State<Arc<Desk>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
-    let Some(link) = invite_of(query.as_deref().unwrap_or_default()) else { return ended(Ending::UnknownLink.into()) };
+    let Some(link) = invite_of(query.as_deref().unwrap_or_default()) else {
+        return ended(&desk, Ending::UnknownLink.into());
+    };
     let browser = cookie_of(&desk.settings.url, &headers).unwrap_or_else(Secret::new);
     match desk.start(&link, &browser).await {
         Ok(page) => {
+            desk.reception.metrics().consent_begun();
             let cookie = (header::SET_COOKIE, set_cookie(&desk.settings.url, &browser));
             (StatusCode::SEE_OTHER, [cookie], [(header::LOCATION, page.as_str())]).into_response()
         }
-        Err(why) => ended(why),
+        Err(why) => ended(&desk, why),
     }
 }
 
@@ -111,7 +116,7 @@ async fn callback(State(desk): State<Arc<Desk>>, headers: HeaderMap, RawQuery(qu
         Ok(Onward::Microsoft(page)) => see_other(page.as_str()),
         // Away from the address with the code in it, which a reload would send again.
         Ok(Onward::Live(tenant)) => see_other(&format!("/consent/live/{tenant}")),
-        Err(why) => ended(why),
+        Err(why) => ended(&desk, why),
     }
 }
 
@@ -120,12 +125,15 @@ async fn show(State(desk): State<Arc<Desk>>, headers: HeaderMap, Path(tenant): P
     let browser = cookie_of(&desk.settings.url, &headers);
     match live::live(&desk, browser.as_ref(), tenant).await {
         Ok(live) => live.page(),
-        Err(why) => ended(why),
+        // Whoever looks at a page that is not theirs has not tried to consent.
+        Err(Ended { ending: Ending::NoVisit, .. }) => Ending::NoVisit.page(None),
+        Err(why) => ended(&desk, why),
     }
 }
 
-fn ended(why: Ended) -> Response {
+fn ended(desk: &Desk, why: Ended) -> Response {
     tracing::info!(ending = why.ending.word(), "a consent ended without a tenant");
+    desk.reception.metrics().consent(why.ending.word());
     why.ending.page(why.error.as_deref())
 }
 

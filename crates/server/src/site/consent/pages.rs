@@ -53,8 +53,7 @@ impl Ending {
             Self::OtherBrowser => "other_browser",
             Self::WrongAnswer => "wrong_answer",
             Self::OtherTenant => "other_tenant",
-            Self::Refused(TenantRefusal::NotInvited) => "not_invited",
-            Self::Refused(TenantRefusal::NotAllowed) => "not_allowed",
+            Self::Refused(refusal) => refusal.as_str(),
             Self::Microsoft(fault) => fault.as_str(),
             Self::Crowded => "crowded",
             Self::Unwell => "unwell",
@@ -131,6 +130,26 @@ impl Ending {
                 "This organization is not on the list",
                 "This service connects certain organizations only, and yours is not among them. Nothing was connected.",
                 "Tell whoever sent you the link your organization's tenant id, so that they can add it.",
+            ],
+            Self::Refused(TenantRefusal::NotAnAdmin) => [
+                "An administrator is needed",
+                "The permission is for your whole organization, and your account has no role that may give it. Nothing was \
+                 connected.",
+                "Send the link to an administrator of your organization (a Global Administrator, for example), or open it \
+                 again and sign in with an administrator's account. If you may consent by a role that your organization has \
+                 made itself, ask whoever sent the link for one that is made for your organization.",
+            ],
+            Self::Refused(TenantRefusal::RoleUntold) => [
+                "Your role could not be seen",
+                "This service connects an organization only when Microsoft tells it that an administrator has signed in, and \
+                 Microsoft told it nothing of your role. There is nothing wrong with your account. Nothing was connected.",
+                "Tell whoever sent you the link: the app registration has to ask for directory roles (groupMembershipClaims).",
+            ],
+            Self::Refused(TenantRefusal::Offboarded) => [
+                "Your organization was disconnected before",
+                "It was connected once and taken off again, so that a link for anyone cannot bring it back. Nothing was \
+                 connected.",
+                "Ask whoever sent you the link for one that is made for your organization, with the tenant id below.",
             ],
             Self::Microsoft(fault) => [fault.heading(), fault.explanation(), fault.next_step()],
             Self::Crowded => [
@@ -259,13 +278,12 @@ mod tests {
             Ending::OtherBrowser,
             Ending::WrongAnswer,
             Ending::OtherTenant,
-            Ending::Refused(TenantRefusal::NotInvited),
-            Ending::Refused(TenantRefusal::NotAllowed),
             Ending::Crowded,
             Ending::Unwell,
             Ending::NoVisit,
         ];
         endings.extend([Standing::Expired, Standing::UsedUp, Standing::Revoked].map(Ending::Link));
+        endings.extend(TenantRefusal::ALL.map(Ending::Refused));
         endings.extend(ConsentFault::ALL.map(Ending::Microsoft));
         for ending in endings {
             let [heading, explanation, next_step] = ending.texts();
