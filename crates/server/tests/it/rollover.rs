@@ -35,13 +35,13 @@ fn withdraw(rig: &Rig, made: &NewCertificate) {
     assert!(rig.emulator.apps().remove_certificate(rig.settings.app.client_id, &made.details.sha1_hex()));
 }
 
-fn live_world(seed: u64) -> WorldOptions {
+pub(crate) fn live_world(seed: u64) -> WorldOptions {
     WorldOptions { live_rate: 4.0, history: HOUR, ..small_world(seed, 2, 50) }
 }
 
 /// Collects through `script`, in one run of one collector, and then holds the archive against what was published by the
 /// end of the script.
-async fn collect_through(rig: &Rig, script: impl Future<Output = ()>) {
+pub(crate) async fn collect_through(rig: &Rig, script: impl Future<Output = ()>) {
     let collector = Arc::new(rig.collector());
     let (stop, stopped) = oneshot::channel::<()>();
     let running = Arc::clone(&collector);

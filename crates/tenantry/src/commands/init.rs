@@ -44,7 +44,7 @@ pub(crate) fn run(global: &Global, args: InitArgs) -> Result<(), Failure> {
     let answers = answers::gather(&mut questions, &args, &folder)?;
     let certificate = match &answers.proof {
         Proof::Certificate(path) => Some(certificate(path, &args)?),
-        Proof::SecretFile(_) | Proof::SecretVariable(_) => None,
+        Proof::SecretFile(_) | Proof::SecretVariable(_) | Proof::Federated(..) | Proof::ManagedIdentity(..) => None,
     };
     let redirect_uri = answers.redirect_uri();
     let registration = Registration {
@@ -53,6 +53,10 @@ pub(crate) fn run(global: &Global, args: InitArgs) -> Result<(), Failure> {
         redirect_uri: redirect_uri.as_deref(),
         dlp: answers.dlp,
         certificate: certificate.as_ref().map(|(certificate, _)| certificate),
+        federated: match &answers.proof {
+            Proof::Federated(_, federated) | Proof::ManagedIdentity(_, federated) => Some(federated),
+            Proof::Certificate(_) | Proof::SecretFile(_) | Proof::SecretVariable(_) => None,
+        },
     };
     if !global.json {
         present::print(&registration.instructions())?;
@@ -61,7 +65,7 @@ pub(crate) fn run(global: &Global, args: InitArgs) -> Result<(), Failure> {
         let next = ["tenantry init --client-id ID --publisher-id ID".to_owned()];
         return conclude(global, &registration, certificate.as_ref(), None, &next);
     }
-    let identity = answers::identity(&mut questions, &args)?;
+    let identity = answers::identity(&mut questions, &args, &answers)?;
     write(global, &out, &folder, &answers, &identity, &args)?;
     conclude(global, &registration, certificate.as_ref(), Some(&out), &next_steps(&out, &answers))
 }
@@ -138,8 +142,10 @@ fn write(
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(|error| unwritable(out, &error))?;
     let config = Config::load(Some(out), None, std::env::vars())?;
     match &answers.proof {
-        // It may be set only where the collector runs.
-        Proof::SecretVariable(_) => config.app().map(|_| ()).map_err(Failure::from),
+        // It may be there only where the collector runs.
+        Proof::SecretVariable(_) | Proof::Federated(..) | Proof::ManagedIdentity(..) => {
+            config.app().map(|_| ()).map_err(Failure::from)
+        }
         Proof::Certificate(_) | Proof::SecretFile(_) => store::settings(&config).map(|_| ()),
     }
 }
@@ -223,6 +229,7 @@ fn to_json(
             "not_after": certificate.not_after.to_rfc3339(),
         })),
         "keyCredentials": registration.key_credentials(),
+        "federatedIdentityCredentials": registration.federated.iter().map(|one| one.to_json()).collect::<Value>(),
         "requiredResourceAccess": registration.required_resource_access(),
         "graph_application": registration.graph_application(),
         "az": commands(registration.az_commands()),

@@ -116,7 +116,17 @@ fn identity_endpoint(imds: Option<&Url>) -> Result<IdentityEndpoint, Failure> {
     if let Some(root) = imds {
         return Ok(IdentityEndpoint::Imds(root.clone()));
     }
-    let (Ok(endpoint), Ok(header)) = (std::env::var("IDENTITY_ENDPOINT"), std::env::var("IDENTITY_HEADER")) else {
+    let (endpoint, header) = (std::env::var("IDENTITY_ENDPOINT"), std::env::var("IDENTITY_HEADER"));
+    if endpoint.is_ok() && header.is_err() && std::env::var_os("IMDS_ENDPOINT").is_some() {
+        // Azure Arc-enabled servers are recognised by these two. Their identity is system-assigned, which Entra ID does not
+        // take as a federated credential (entra.md §5.4).
+        return Err(Failure::new(
+            Code::Config,
+            "this is an Azure Arc-enabled server: its managed identity is system-assigned, and Entra ID takes only \
+             user-assigned ones as an app's credential; use kind = \"certificate\" here",
+        ));
+    }
+    let (Ok(endpoint), Ok(header)) = (endpoint, header) else {
         let root = Url::parse(IMDS_ROOT).expect("the documented address is a URL");
         return Ok(IdentityEndpoint::Imds(root));
     };

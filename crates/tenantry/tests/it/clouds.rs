@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use emulator::app::{FederatedCredential, ManagedIdentity};
 use emulator::tls::CertificateAuthority;
 use emulator::world::TenantSpec;
 use emulator::{DEFAULT_SECRET, EmulatorOptions, WorldOptions, default_app};
@@ -135,6 +136,8 @@ fn a_tenant_of_another_cloud_is_told_so_when_it_is_added_examined_and_shown() {
         tenants.iter().find(|tenant| tenant["tenant_id"] == id.to_string()).unwrap()["problem"].clone()
     };
     assert_eq!(problem_of(foreign)["kind"], "wrong_cloud", "{tenants}");
+    let message = problem_of(foreign)["message"].to_string();
+    assert!(message.contains("lives in GCC High,") && message.contains("gcc_high"), "{message}");
     assert!(problem_of(ours).is_null(), "{tenants}");
     assert!(!home.segments(&microsofts.microsoft, ours).is_empty());
 }
@@ -151,4 +154,60 @@ fn a_proxy_that_looks_into_tls_is_recognised_and_told_how_to_live_with() {
     let text = said(&output);
     assert!(text.contains("FAIL  tls (login.microsoftonline.com)") && text.contains("SSL_CERT_FILE"), "{text}");
     assert!(text.contains("through 127.0.0.1:"), "{text}");
+}
+
+#[test]
+fn a_managed_identity_is_registered_as_printed_and_proves_the_app_on_an_app_service() {
+    let microsofts = Microsofts::start(3_104);
+    let (home_tenant, apps) = (microsofts.tenant(CloudName::Commercial), microsofts.microsoft.emulator.apps());
+    let client_id = default_app(3_104).client_id;
+    let identity = ManagedIdentity {
+        client_id: "22222222-2222-4222-8222-222222222222".parse().unwrap(),
+        object_id: "33333333-3333-4333-8333-333333333333".parse().unwrap(),
+        tenant: home_tenant,
+        resource_id: Some("/subscriptions/s/resourceGroups/g/providers/m/userAssignedIdentities/collector".into()),
+    };
+    apps.add_managed_identity(identity.clone());
+    apps.open_app_service("853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a");
+
+    let home = Home::empty();
+    let (client_id_text, home_text) = (client_id.to_string(), home_tenant.to_string());
+    let mut arguments = vec!["--json", "init", "--yes", "--client-id", &client_id_text, "--publisher-id", &home_text];
+    let object_id = identity.object_id.to_string();
+    arguments.extend(["--managed-identity", &object_id]);
+    let output = microsofts.run(&home, &arguments);
+    assert!(output.status.success(), "{}", said(&output));
+    let sheet: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let printed = &sheet["federatedIdentityCredentials"][0];
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    apps.update(client_id, |app| {
+        app.secrets.clear();
+        app.federated.push(FederatedCredential {
+            issuer: text(&printed["issuer"]),
+            subject: text(&printed["subject"]),
+            audience: text(&printed["audiences"][0]),
+            jwks: None,
+        });
+    });
+    let inside = |arguments: &[&str]| {
+        let mut command = microsofts.command(&home, arguments);
+        command.env("IDENTITY_ENDPOINT", format!("{}/msi/token", microsofts.microsoft.root()));
+        command.env("IDENTITY_HEADER", "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a").output().unwrap()
+    };
+    let tenant = home_tenant.to_string();
+    for arguments in [&["tenant", "add", &tenant][..], &["collect", "--once"], &["doctor"]] {
+        let output = inside(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    }
+    assert!(!home.segments(&microsofts.microsoft, home_tenant).is_empty());
+
+    // An Arc-enabled server's identity is none that Entra ID takes for this.
+    let arc = microsofts
+        .command(&home, &["doctor"])
+        .env("IDENTITY_ENDPOINT", "http://localhost:40342/metadata/identity/oauth2/token")
+        .env("IMDS_ENDPOINT", "http://localhost:40342")
+        .output()
+        .unwrap();
+    assert_eq!(arc.status.code(), Some(3), "{}", said(&arc));
+    assert!(said(&arc).contains("system-assigned") && said(&arc).contains("certificate"), "{}", said(&arc));
 }

@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use emulator::app::AppCertificate;
+use chrono::TimeDelta;
+use emulator::app::{AppCertificate, FederatedCredential, FederatedKey};
+use emulator::entra::OutsideIssuer;
 use emulator::{EmulatorOptions, WorldOptions, default_app};
 use serde_json::Value;
 
@@ -79,8 +81,7 @@ fn nothing_is_overwritten_without_being_told_and_a_key_not_even_then() {
 fn without_a_terminal_every_missing_flag_is_named_and_nothing_is_made() {
     let home = Home::empty();
     let stderr = home.fail(&["init"], 2);
-    for flag in
-        ["--cloud", "--public-url", "--name", "--dlp", "--certificate", "--client-id", "--publisher-id", "--yes"]
+    for flag in ["--cloud", "--public-url", "--name", "--dlp", "--credential", "--client-id", "--publisher-id", "--yes"]
     {
         assert!(stderr.contains(flag), "{flag}: {stderr}");
     }
@@ -135,4 +136,84 @@ fn a_configuration_in_another_folder_finds_what_lies_beside_it() {
     assert!(output.status.success(), "{}", said(&output));
     home.succeed(&["--config", "with-secret.toml", "config", "check"]);
     assert!(!std::fs::read_to_string(home.path().join("with-secret.toml")).unwrap().contains("a~secret"));
+}
+
+/// The trust that a printed sheet asks for, with the issuer's keys as it publishes them.
+fn printed_trust(sheet: &Value, issuer: &OutsideIssuer) -> FederatedCredential {
+    let entry = &sheet["federatedIdentityCredentials"][0];
+    let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+    assert_eq!(entry["audiences"].as_array().unwrap().len(), 1);
+    FederatedCredential {
+        issuer: text("issuer"),
+        subject: text("subject"),
+        audience: entry["audiences"][0].as_str().unwrap().to_owned(),
+        jwks: Some(FederatedKey::of_set(&issuer.jwks())),
+    }
+}
+
+#[test]
+fn an_app_that_trusts_an_outside_issuer_is_set_up_unattended_and_collects() {
+    const ISSUER: &str = "https://token.actions.example";
+    const SUBJECT: &str = "repo:Contoso/collector:ref:refs/heads/main";
+    let microsoft = small(3_306);
+    let home = Home::empty();
+    let federated = ["--token-file", "token.jwt", "--issuer", ISSUER, "--subject", SUBJECT];
+    let output = init(&home, &microsoft, 3_306, &federated);
+    assert!(output.status.success(), "{}", said(&output));
+    let sheet: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for commands in ["az", "graph"] {
+        let commands = sheet[commands].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+        let line = commands.into_iter().find(|line| line.contains("ederated")).unwrap().to_owned();
+        assert!(line.contains(ISSUER) && line.contains(SUBJECT) && line.contains("AzureADTokenExchange"), "{line}");
+    }
+    assert_eq!(sheet["keyCredentials"], serde_json::json!([]));
+    assert!(!home.path().join("app.pem").exists(), "no key is made that nobody needs");
+
+    let issuer = OutsideIssuer::new(ISSUER).unwrap();
+    microsoft.emulator.apps().update(default_app(3_306).client_id, |app| {
+        app.secrets.clear();
+        app.federated.push(printed_trust(&sheet, &issuer));
+    });
+    let token =
+        issuer.token(SUBJECT, FederatedCredential::AUDIENCE, microsoft.emulator.world().now(), TimeDelta::hours(1));
+    home.write("token.jwt", &token.unwrap());
+    home.succeed(&["config", "check"]);
+    home.succeed(&["tenant", "add", &microsoft.tenants()[0].to_string()]);
+    home.succeed(&["collect", "--once"]);
+    home.assert_holds_what_was_published(&microsoft, 3_306);
+    home.succeed(&["doctor"]);
+}
+
+#[test]
+fn what_a_credential_needs_is_named_and_what_entra_id_would_refuse_is_refused() {
+    let home = Home::empty();
+    let prepare = ["init", "--prepare", "--yes"];
+    for (flags, words) in [
+        (&["--credential", "federated"][..], &["--issuer", "--subject"][..]),
+        (&["--credential", "managed_identity"], &["--managed-identity", "--publisher-id"]),
+        (&["--credential", "secret"], &["--secret-file"]),
+        (&["--credential", "secret", "--certificate", "app.pem"], &["--credential"]),
+        (&["--token-file", "t", "--secret-env", "S"], &["--token-file", "--secret-env"]),
+        (&["--issuer", "http://oidc.example", "--subject", "s"], &["--issuer", "https"]),
+        (&["--issuer", "https://oidc.example", "--subject", " s"], &["--subject", "blanks"]),
+        (&["--managed-identity", "collector"], &["--managed-identity"]),
+    ] {
+        let output = home.run(&[&prepare[..], flags].concat());
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {}", said(&output));
+        for word in words {
+            assert!(said(&output).contains(word), "{flags:?}: {}", said(&output));
+        }
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+    let identity = ["--managed-identity", "33333333-3333-4333-8333-333333333333"];
+    let publisher = ["--publisher-id", "46b472a7-c68e-4adf-8ade-3db49497518e", "--cloud", "gcc_high"];
+    let sheet = home.succeed(&[&prepare[..], &identity, &publisher].concat());
+    for words in [
+        "https://login.microsoftonline.us/46b472a7-c68e-4adf-8ade-3db49497518e/v2.0",
+        "33333333-3333-4333-8333-333333333333",
+        "api://AzureADTokenExchangeUSGov",
+        "federated-credential create",
+    ] {
+        assert!(sheet.contains(words), "{words}: {sheet}");
+    }
 }

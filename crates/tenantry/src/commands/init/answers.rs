@@ -6,12 +6,19 @@ use std::path::{Path, PathBuf};
 
 use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
 use server::protocol::ids::{ClientId, PublisherId};
-use server::protocol::registration::CALLBACK_PATH;
+use server::protocol::registration::{CALLBACK_PATH, FederatedIdentity};
 use server::site::PublicUrl;
+use uuid::Uuid;
 
 use super::ask::{Question, Questions};
-use crate::cli::InitArgs;
+use crate::cli::{InitArgs, ProofKind};
 use crate::exit::{Code, Failure};
+
+/// Where Azure's workload identity webhook puts a pod's token (entra.md §5.3).
+const KUBERNETES_TOKEN: &str = "/var/run/secrets/azure/tokens/azure-identity-token";
+
+/// What the registration calls the trust in an outside issuer.
+const FEDERATED_NAME: &str = "tenantry";
 
 /// Everything but the ids, which are known only after the registration.
 pub(super) struct Answers {
@@ -22,6 +29,8 @@ pub(super) struct Answers {
     pub(super) name: String,
     pub(super) dlp: bool,
     pub(super) proof: Proof,
+    /// Known before the registration when a managed identity needs it.
+    publisher_id: Option<PublisherId>,
 }
 
 /// What the app proves itself with.
@@ -32,6 +41,10 @@ pub(super) enum Proof {
     SecretFile(PathBuf),
     /// A variable with a client secret.
     SecretVariable(String),
+    /// An outside issuer's tokens in a file.
+    Federated(PathBuf, FederatedIdentity),
+    /// A managed identity, by its object id.
+    ManagedIdentity(Uuid, FederatedIdentity),
 }
 
 /// What the registration gave.
@@ -73,25 +86,106 @@ pub(super) fn gather(questions: &mut Questions<'_>, args: &InitArgs, folder: &Pa
             questions.ask(&dlp, crate::cli::parse_yes_no)?
         }
     };
-    let proof = match (&args.secret_file, &args.secret_env, &args.certificate) {
-        (Some(path), ..) => Proof::SecretFile(path.clone()),
-        (_, Some(variable), _) => Proof::SecretVariable(variable.clone()),
-        (_, _, Some(path)) => Proof::Certificate(path.clone()),
-        (None, None, None) => {
+    let (proof, publisher_id) = proof(questions, args, folder, &cloud)?;
+    Ok(Answers { cloud, custom, public_url, name, dlp, proof, publisher_id })
+}
+
+fn proof(
+    questions: &mut Questions<'_>,
+    args: &InitArgs,
+    folder: &Path,
+    cloud: &Cloud,
+) -> Result<(Proof, Option<PublisherId>), Failure> {
+    let file = |questions: &mut Questions<'_>, given: &Option<PathBuf>, question: &Question<'_>| match given {
+        Some(path) => Ok(path.clone()),
+        None => questions.ask(question, |text| match text {
+            "" => Err("must be a file's name".to_owned()),
+            text => Ok(PathBuf::from(text)),
+        }),
+    };
+    let proof = match proof_kind(questions, args)? {
+        ProofKind::Certificate => {
             let default = folder.join("app.pem").display().to_string();
-            let path = Question {
-                text: "The file for the app's key and certificate; made when it is not there",
-                flag: "--certificate",
-                default: Some(&default),
+            let text = "The file for the app's key and certificate; made when it is not there";
+            let question = Question { text, flag: "--certificate", default: Some(&default) };
+            Proof::Certificate(file(questions, &args.certificate, &question)?)
+        }
+        ProofKind::Secret => match &args.secret_env {
+            Some(variable) => Proof::SecretVariable(variable.clone()),
+            None => {
+                let text = "The file that holds the client secret's value";
+                let question = Question { text, flag: "--secret-file", default: None };
+                Proof::SecretFile(file(questions, &args.secret_file, &question)?)
+            }
+        },
+        ProofKind::Federated => {
+            let text = "The file that holds the issuer's token and that it renews";
+            let question = Question { text, flag: "--token-file", default: Some(KUBERNETES_TOKEN) };
+            Proof::Federated(file(questions, &args.token_file, &question)?, federated(questions, args, cloud)?)
+        }
+        ProofKind::ManagedIdentity => {
+            let text = "The object (principal) id of the user-assigned managed identity";
+            let question = Question { text, flag: "--managed-identity", default: None };
+            let object_id = match args.managed_identity {
+                Some(id) => id,
+                None => questions.ask(&question, |text| text.parse().map_err(|_| "must be a GUID".to_owned()))?,
             };
-            Proof::Certificate(questions.ask(&path, |text| Ok(PathBuf::from(text)))?)
+            let home = publisher(questions, args)?;
+            return Ok((
+                Proof::ManagedIdentity(object_id, FederatedIdentity::managed(cloud, home, object_id)),
+                Some(home),
+            ));
         }
     };
-    Ok(Answers { cloud, custom, public_url, name, dlp, proof })
+    Ok((proof, None))
+}
+
+fn proof_kind(questions: &mut Questions<'_>, args: &InitArgs) -> Result<ProofKind, Failure> {
+    match args.credential.or(args.proof_kind()) {
+        Some(kind) => Ok(kind),
+        None => {
+            let names = ProofKind::NAMES.map(|(name, _)| name).join(", ");
+            let text = format!("What proves the app: {names}");
+            let question = Question { text: &text, flag: "--credential", default: Some("certificate") };
+            questions.ask(&question, |text| {
+                let known = ProofKind::NAMES.iter().find(|(name, _)| *name == text);
+                known.map(|(_, kind)| *kind).ok_or_else(|| format!("must be one of {names}, not {text:?}"))
+            })
+        }
+    }
+}
+
+fn federated(questions: &mut Questions<'_>, args: &InitArgs, cloud: &Cloud) -> Result<FederatedIdentity, Failure> {
+    let issuer = Question { text: "The issuer: its tokens' iss, letter for letter", flag: "--issuer", default: None };
+    let read_issuer = |text: &str| match FederatedIdentity::outside(cloud, FEDERATED_NAME, text, "any") {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let issuer = given_or_asked(questions, args.issuer.as_deref(), &issuer, read_issuer)?;
+    let subject = Question {
+        text: "Whose tokens: their sub, such as system:serviceaccount:NAMESPACE:NAME",
+        flag: "--subject",
+        default: None,
+    };
+    given_or_asked(questions, args.subject.as_deref(), &subject, |text| {
+        FederatedIdentity::outside(cloud, FEDERATED_NAME, &issuer, text).map_err(|error| error.to_string())
+    })
+}
+
+fn publisher(questions: &mut Questions<'_>, args: &InitArgs) -> Result<PublisherId, Failure> {
+    let publisher_id = Question {
+        text: "The directory (tenant) id of the company that runs this program; Microsoft counts its requests by it",
+        flag: "--publisher-id",
+        default: None,
+    };
+    match args.publisher_id {
+        Some(id) => Ok(id),
+        None => questions.ask(&publisher_id, |text| text.parse().map_err(|error| format!("{error}"))),
+    }
 }
 
 /// Asks what the registration gave.
-pub(super) fn identity(questions: &mut Questions<'_>, args: &InitArgs) -> Result<Identity, Failure> {
+pub(super) fn identity(questions: &mut Questions<'_>, args: &InitArgs, answers: &Answers) -> Result<Identity, Failure> {
     let client_id = Question {
         text: "The application (client) id that Entra ID shows for the new registration",
         flag: "--client-id",
@@ -101,14 +195,9 @@ pub(super) fn identity(questions: &mut Questions<'_>, args: &InitArgs) -> Result
         Some(id) => id,
         None => questions.ask(&client_id, |text| text.parse().map_err(|error| format!("{error}")))?,
     };
-    let publisher_id = Question {
-        text: "The directory (tenant) id of the company that runs this program; Microsoft counts its requests by it",
-        flag: "--publisher-id",
-        default: None,
-    };
-    let publisher_id = match args.publisher_id {
+    let publisher_id = match answers.publisher_id {
         Some(id) => id,
-        None => questions.ask(&publisher_id, |text| text.parse().map_err(|error| format!("{error}")))?,
+        None => publisher(questions, args)?,
     };
     Ok(Identity { client_id, publisher_id })
 }

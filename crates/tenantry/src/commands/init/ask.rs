@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, Write};
 
-use crate::cli::InitArgs;
+use crate::cli::{InitArgs, ProofKind};
 use crate::exit::{Code, Failure};
 
 /// Wrong answers to one question before it is given up.
@@ -31,20 +31,25 @@ pub(super) struct Question<'a> {
 }
 
 impl Questions<'_> {
-    /// Names every flag that is missing when nobody can be asked.
+    /// Refuses flags that contradict each other, and names every one that is missing when nobody can be asked.
     pub(super) fn check_all_can_be_answered(&self, args: &InitArgs) -> Result<(), Failure> {
+        if let (Some(named), Some(meant)) = (args.credential, args.proof_kind())
+            && named != meant
+        {
+            return Err(Failure::new(Code::Usage, "--credential names another kind than the flags that describe it"));
+        }
         if self.is_terminal {
             return Ok(());
         }
         let mut missing = Vec::new();
         if !self.takes_defaults {
-            let has_proof = args.certificate.is_some() || args.secret_file.is_some() || args.secret_env.is_some();
+            let has_proof = args.credential.is_some() || args.proof_kind().is_some();
             let with_default = [
                 ("--cloud", args.cloud.is_some()),
                 ("--public-url", args.public_url.is_some()),
                 ("--name", args.name.is_some()),
                 ("--dlp", args.dlp.is_some()),
-                ("--certificate", has_proof),
+                ("--credential", has_proof),
             ];
             missing.extend(with_default.iter().filter(|(_, given)| !given).map(|(flag, _)| *flag));
         }
@@ -52,10 +57,14 @@ impl Questions<'_> {
             let custom = [("--login", args.login.is_some()), ("--activity", args.activity.is_some())];
             missing.extend(custom.iter().filter(|(_, given)| !given).map(|(flag, _)| *flag));
         }
-        if !args.prepare {
-            let needed = [("--client-id", args.client_id.is_some()), ("--publisher-id", args.publisher_id.is_some())];
-            missing.extend(needed.iter().filter(|(_, given)| !given).map(|(flag, _)| *flag));
-        }
+        let kind = args.credential.or(args.proof_kind());
+        missing.extend(missing_of_proof(args, kind, self.takes_defaults));
+        let needs_home = !args.prepare || kind == Some(ProofKind::ManagedIdentity);
+        let needed = [
+            ("--client-id", args.prepare || args.client_id.is_some()),
+            ("--publisher-id", !needs_home || args.publisher_id.is_some()),
+        ];
+        missing.extend(needed.iter().filter(|(_, given)| !given).map(|(flag, _)| *flag));
         if missing.is_empty() {
             return Ok(());
         }
@@ -108,6 +117,22 @@ impl Questions<'_> {
         }
         Err(unanswered())
     }
+}
+
+/// The flags of one kind of credential that nobody has given.
+fn missing_of_proof(args: &InitArgs, kind: Option<ProofKind>, takes_defaults: bool) -> Vec<&'static str> {
+    let flags = match kind {
+        None => vec![],
+        Some(ProofKind::Certificate) => vec![("--certificate", takes_defaults || args.certificate.is_some())],
+        Some(ProofKind::Secret) => vec![("--secret-file", args.secret_file.is_some() || args.secret_env.is_some())],
+        Some(ProofKind::Federated) => vec![
+            ("--token-file", takes_defaults || args.token_file.is_some()),
+            ("--issuer", args.issuer.is_some()),
+            ("--subject", args.subject.is_some()),
+        ],
+        Some(ProofKind::ManagedIdentity) => vec![("--managed-identity", args.managed_identity.is_some())],
+    };
+    flags.into_iter().filter(|(_, given)| !given).map(|(flag, _)| flag).collect()
 }
 
 #[cfg(test)]

@@ -29,6 +29,10 @@ pub(super) fn write(
         Proof::Certificate(file) => format!("kind = \"certificate\"\npath = {}\n", path(file, folder)),
         Proof::SecretFile(file) => format!("kind = \"secret\"\npath = {}\n", path(file, folder)),
         Proof::SecretVariable(name) => format!("kind = \"secret\"\nenv  = {}\n", quoted(name)),
+        Proof::Federated(file, _) => format!("kind = \"federated\"\ntoken_file = {}\n", path(file, folder)),
+        Proof::ManagedIdentity(object_id, _) => {
+            format!("kind = \"managed_identity\"\nobject_id = {}\n", quoted(&object_id.to_string()))
+        }
     });
     text.push_str(&format!("\n[cloud]\nname = {}\n", quoted(answers.cloud.name().as_str())));
     if let Some(custom) = &answers.custom {
