@@ -12,6 +12,7 @@ mod options;
 mod proc;
 mod queries;
 mod report;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,9 @@ struct Programs {
 /// # Errors
 /// When something cannot be built, started or read.
 pub fn run(arguments: &[&str]) -> anyhow::Result<bool> {
+    if let ["--webhook", rest @ ..] = arguments {
+        return webhook::run(rest);
+    }
     let Some(options) = Options::parse(arguments)? else {
         println!("{HELP}");
         return Ok(true);

@@ -2,7 +2,8 @@
 //!
 //! Never lets one call's failure become another's. Writes that waited while a transaction ran share the next one, because
 //! the disk's sync is nearly all of what a commit costs; each is wrapped in a savepoint, and if the shared transaction
-//! itself cannot be committed, each is done again in its own.
+//! itself cannot be committed, each is done again in its own. Reads that waited share a snapshot, which is newer than
+//! everything that was written before they were asked for, and each is answered as soon as it is done.
 //!
 //! A call that has been queued is carried out even if its caller stops waiting: it happens whole, or not at all.
 
@@ -20,9 +21,9 @@ use crate::LedgerError;
 /// may hold one page of a listing, and a longer wait at shutdown.
 const QUEUE: usize = 256;
 
-/// Calls that share one transaction. Smaller: more syncs. Larger: the first of them waits longer for its answer, and other
-/// processes for the file.
-const GROUP: usize = 64;
+/// Calls that share one transaction: all that wait. Smaller: more syncs, so that a slow disk sets the pace. Larger: the
+/// first of them waits longer for its answer, and other processes for the file.
+const GROUP: usize = QUEUE;
 
 /// Where calls are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +122,9 @@ fn serve(connection: &Connection, kind: Kind, mut jobs: mpsc::Receiver<Box<dyn J
 }
 
 fn run(connection: &Connection, kind: Kind, mut group: Vec<Box<dyn Job>>) {
+    if kind == Kind::Read && group.len() > 1 {
+        return read_together(connection, group);
+    }
     if kind == Kind::Write && group.len() > 1 {
         match together(connection, &mut group) {
             Together::Committed => return group.into_iter().for_each(|job| job.answer(Ok(()))),
@@ -135,6 +139,19 @@ fn run(connection: &Connection, kind: Kind, mut group: Vec<Box<dyn Job>>) {
         let outcome = alone(connection, kind, job.as_mut());
         job.answer(outcome.map_err(Arc::new));
     }
+}
+
+fn read_together(connection: &Connection, group: Vec<Box<dyn Job>>) {
+    for mut job in group {
+        // At the first, and after one that made SQLite give the snapshot up.
+        let begun = if connection.is_autocommit() { connection.execute_batch("BEGIN DEFERRED") } else { Ok(()) };
+        if begun.is_ok() {
+            job.run(connection);
+        }
+        job.answer(begun.map_err(Arc::new));
+    }
+    // Nothing was written, so there is nothing to lose.
+    rollback(connection);
 }
 
 /// What became of a shared transaction.

@@ -14,6 +14,7 @@ compressed with zstd level 3. Builds both first. Linux only: it reads /proc.
   --rounds N    how often each is measured; the least CPU time of each counts [default: 3]
   --profile P   the cargo profile of both, such as dist [default: release]
   --json        figures as JSON
+  --webhook     instead: a flood of notifications; its own options are told by --webhook --help
 Exit code 1 when the archive is not what was published, or memory is not within its limits.";
 
 /// What to measure.

@@ -114,6 +114,40 @@ fn calls_that_wait_together_share_a_transaction() {
     assert_eq!(commits_in_log(&folder) - before, 1);
 }
 
+#[test]
+fn reads_that_wait_together_see_all_that_was_written_before_and_fail_alone() {
+    let folder = Folder::new();
+    let ledger = folder.ledger();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let (enter, entered) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        // The first holds the thread up until all the others are queued; it has seen the ledger empty.
+        let mut first = ledger.read(move |connection| {
+            let before = super::super::tenants::one(connection, tenant(1))?;
+            enter.send(()).unwrap();
+            gate.lock().unwrap().recv().unwrap();
+            Ok(before)
+        });
+        assert!(is_pending(&mut first).await);
+        entered.recv().unwrap();
+        let mut calls = Vec::new();
+        for number in 1..=60 {
+            ledger.add_tenant(tenant(number), String::new(), noon(), noon()).await.unwrap();
+            let (mut good, mut bad) = (ledger.tenant(tenant(number)), ledger.webhooks(tenant(255)));
+            assert!(is_pending(&mut good).await && is_pending(&mut bad).await);
+            calls.push((good, bad));
+        }
+        open.send(()).unwrap();
+        assert_eq!(first.await.unwrap(), None);
+        for (number, (good, bad)) in (1..).zip(calls) {
+            assert!(good.await.unwrap().is_some(), "{number}");
+            assert!(matches!(bad.await, Err(LedgerError::UnknownTenant { .. })), "{number}");
+        }
+    });
+}
+
 /// Polls once, which queues the call.
 async fn is_pending<T>(call: &mut crate::LedgerFuture<'_, T>) -> bool {
     std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context).is_pending())).await
