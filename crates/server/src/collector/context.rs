@@ -21,6 +21,7 @@ use crate::credential::keyring::{Keyring, KeyringParts};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::tokens::TokenManager;
+use crate::webhook::KnownPaths;
 
 /// What a tenant's finished work proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(super) struct Context {
     /// How many of them there may be.
     pub(super) memory_total: usize,
     pub(super) webhooks: Webhooks,
+    /// Where the service may call.
+    pub(super) known_paths: Arc<KnownPaths>,
     /// Tenants that have consented since their worker last looked.
     renewed: Mutex<BTreeSet<TenantId>>,
     /// Elements that are large and not complete yet.
@@ -102,6 +105,7 @@ impl Context {
             memory: Arc::new(Semaphore::new(memory_total)),
             memory_total,
             webhooks,
+            known_paths: Arc::default(),
             renewed: Mutex::default(),
             large_elements: Semaphore::new(LARGE_ELEMENTS),
             settings,

@@ -46,7 +46,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::transport::Transport;
-use crate::webhook::WebhookBase;
+use crate::webhook::{KnownPaths, WebhookBase};
 
 /// Hints that may wait to be looked at.
 const WAKES: usize = 1024;
@@ -87,6 +87,7 @@ pub enum Webhooks {
 pub struct Waker {
     wakes: mpsc::Sender<TenantId>,
     board: Board,
+    known_paths: Arc<KnownPaths>,
 }
 
 impl Waker {
@@ -97,6 +98,11 @@ impl Waker {
             line.pending += new;
         });
         let _ = self.wakes.try_send(tenant);
+    }
+
+    /// The paths of webhooks that the collector has given to the service.
+    pub(crate) fn known_paths(&self) -> Arc<KnownPaths> {
+        Arc::clone(&self.known_paths)
     }
 }
 
@@ -136,7 +142,11 @@ impl Collector {
 
     /// For who writes contents down beside the collector.
     pub fn waker(&self) -> Waker {
-        Waker { wakes: self.wakes.0.clone(), board: self.context.board.clone() }
+        Waker {
+            wakes: self.wakes.0.clone(),
+            board: self.context.board.clone(),
+            known_paths: Arc::clone(&self.context.known_paths),
+        }
     }
 
     /// What the public site works with.

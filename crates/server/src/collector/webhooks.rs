@@ -19,7 +19,7 @@ use super::context::Context;
 use super::feed::{Client, Failure};
 use super::subscriptions::Standing;
 use crate::metrics::Operation;
-use crate::webhook::{auth_digest, fresh_auth_id};
+use crate::webhook::{auth_digest, fresh_auth_id, without_name};
 
 /// Compares what a list says with what was set, and says where they differ.
 pub(super) async fn seen(context: &Context, tenant: TenantId, listed: &[Listed]) -> Result<(), LedgerError> {
@@ -68,6 +68,11 @@ pub(super) async fn look_after(
         Webhooks::TakeOff => None,
     };
     let webhooks = context.ledger.webhooks(client.tenant).await?;
+    // Whoever calls there after a restart is no stranger.
+    webhooks
+        .iter()
+        .filter(|webhook| webhook.state.is_open())
+        .for_each(|known| context.known_paths.greet(known.path_key));
     for content_type in &context.settings.collect.content_types {
         let Some(subscription) = known.iter().find(|known| known.content_type == *content_type) else { continue };
         let webhook = webhooks.iter().find(|webhook| webhook.content_type == *content_type);
@@ -111,6 +116,10 @@ async fn start(
 ) -> Result<(), LedgerError> {
     let (tenant, content_type, now) = (client.tenant, row.content_type.clone(), context.clock.now());
     context.ledger.write_webhooks(tenant, vec![row.clone()], now).await?;
+    if row.state.is_open() {
+        // The service validates it before it answers.
+        context.known_paths.greet(row.path_key);
+    }
     // Before the request: were we killed after it, the 15 minutes would count all the same.
     context.ledger.start_requested(tenant, content_type.clone(), now).await?;
     let request = start_subscription(&client.feed(), &content_type, webhook);
@@ -134,7 +143,8 @@ async fn start(
                 row.clone()
             }
             _ => {
-                let error = error.to_string();
+                // It may repeat what it was sent, and the path is half of what lets a caller in.
+                let error = without_name(&error.to_string(), &row.address);
                 context.metrics.webhook_drift("refused");
                 tracing::warn!(%tenant, %content_type, error, "webhook: the service refused it; polling carries on alone");
                 row.clone().refused(now, &error)

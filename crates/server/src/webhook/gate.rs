@@ -1,8 +1,8 @@
 //! How much of the internet's attention the webhook bears: calls at one time, calls a second, strangers a second, and the
 //! bytes that bodies may occupy.
 //!
-//! Never lets strangers keep the service out: who has shown a right secret before is known by its path, and is not counted
-//! among them. Never asks the ledger for more strangers than the limit says.
+//! Never lets strangers keep the service out: whose path the collector has given to the service, or has shown a right
+//! secret before, is not counted among them. Never asks the ledger for more strangers than the limit says.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,8 @@ use tokio::time::Instant;
 /// See the head of the file.
 #[derive(Debug, Clone)]
 pub struct GateLimits {
-    /// Calls being answered. More waits in nobody's queue: it is told to come back.
+    /// Calls being answered: a second of two thousand, so that a disk that syncs slowly for a moment sends nobody away. Each
+    /// holds a few kB beside its body. More waits in nobody's queue: it is told to come back.
     pub calls_at_once: usize,
     /// Calls a second, all together. Microsoft's pace is not documented; ten times what the largest installation sees.
     pub calls_per_second: u32,
@@ -29,7 +30,7 @@ pub struct GateLimits {
 impl Default for GateLimits {
     fn default() -> Self {
         Self {
-            calls_at_once: 512,
+            calls_at_once: 2048,
             calls_per_second: 5000,
             strangers_per_second: 200,
             body_bytes: 32 << 20,
@@ -41,12 +42,41 @@ impl Default for GateLimits {
 /// Paths that are remembered as known. Ten thousand tenants of five content types; 16 bytes each and as much again.
 const KNOWN_MAX: usize = 65_536;
 
+/// Paths at which nobody is a stranger: the collector has given them to the service, or a right secret was shown there.
+#[derive(Debug, Default)]
+pub(crate) struct KnownPaths(Mutex<HashSet<[u8; 16]>>);
+
+impl KnownPaths {
+    /// From now on nobody is a stranger at this path.
+    pub(crate) fn greet(&self, path: [u8; 16]) {
+        let mut known = self.lock();
+        if known.len() >= KNOWN_MAX && !known.contains(&path) {
+            // Once in a very long while everybody introduces himself again.
+            known.clear();
+        }
+        known.insert(path);
+    }
+
+    fn forget(&self, path: [u8; 16]) {
+        self.lock().remove(&path);
+    }
+
+    fn has(&self, path: [u8; 16]) -> bool {
+        self.lock().contains(&path)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 16]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Keeps the limits.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) limits: GateLimits,
     calls: Arc<Semaphore>,
     pub(super) bytes: Arc<Semaphore>,
+    known: Arc<KnownPaths>,
     state: Mutex<State>,
 }
 
@@ -54,7 +84,6 @@ pub(super) struct Gate {
 struct State {
     all: Pace,
     strangers: Pace,
-    known: HashSet<[u8; 16]>,
 }
 
 /// So many a second, and as many at once.
@@ -66,15 +95,15 @@ struct Pace {
 }
 
 impl Gate {
-    pub(super) fn new(limits: GateLimits) -> Self {
+    pub(super) fn new(limits: GateLimits, known: Arc<KnownPaths>) -> Self {
         Self {
             calls: Arc::new(Semaphore::new(limits.calls_at_once.max(1))),
             bytes: Arc::new(Semaphore::new(limits.body_bytes.clamp(1, Semaphore::MAX_PERMITS))),
             state: Mutex::new(State {
                 all: Pace::new(limits.calls_per_second),
                 strangers: Pace::new(limits.strangers_per_second),
-                known: HashSet::new(),
             }),
+            known,
             limits,
         }
     }
@@ -87,23 +116,17 @@ impl Gate {
 
     /// Whether this path may be looked up.
     pub(super) fn may_ask(&self, path: [u8; 16]) -> bool {
-        let mut state = self.lock();
-        state.known.contains(&path) || state.strangers.take()
+        self.known.has(path) || self.lock().strangers.take()
     }
 
     /// A right secret was shown at this path.
     pub(super) fn greet(&self, path: [u8; 16]) {
-        let mut state = self.lock();
-        if state.known.len() >= KNOWN_MAX {
-            // Once in a very long while everybody introduces himself again.
-            state.known.clear();
-        }
-        state.known.insert(path);
+        self.known.greet(path);
     }
 
     /// This path leads nowhere any more, or was used without its secret.
     pub(super) fn forget(&self, path: [u8; 16]) {
-        self.lock().known.remove(&path);
+        self.known.forget(path);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -136,7 +159,7 @@ mod tests {
     fn gate(change: impl FnOnce(&mut GateLimits)) -> Gate {
         let mut limits = GateLimits::default();
         change(&mut limits);
-        Gate::new(limits)
+        Gate::new(limits, Arc::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn strangers_cannot_keep_out_who_is_known() {
         let gate = gate(|limits| limits.strangers_per_second = 3);
-        gate.greet([1; 16]);
+        gate.known.greet([1; 16]);
         let asked = (0..100u8).filter(|number| gate.may_ask([number.wrapping_add(2); 16])).count();
         assert_eq!(asked, 3);
         assert!(gate.may_ask([1; 16]));

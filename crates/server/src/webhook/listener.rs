@@ -83,7 +83,7 @@ enum Outcome {
 
 /// The routes of the webhook, for the public site.
 pub fn router(parts: WebhookParts) -> Router {
-    let gate = Gate::new(parts.limits.clone());
+    let gate = Gate::new(parts.limits.clone(), parts.waker.known_paths());
     let listener = Arc::new(Listener { parts, gate });
     Router::new().route("/webhook/{name}", post(called)).with_state(listener)
 }

@@ -15,6 +15,7 @@ use protocol::secret::WebhookAuthId;
 use crate::site::PublicUrl;
 
 pub use gate::GateLimits;
+pub(crate) use gate::KnownPaths;
 pub use listener::{WebhookParts, router};
 
 /// Where the service reaches us: what the address of every webhook begins with. It exists only when the service would
@@ -70,6 +71,22 @@ pub(crate) fn auth_digest(auth_id: &[u8]) -> AuthDigest {
     let mut kept = [0; 32];
     kept.copy_from_slice(digest::digest(&digest::SHA256, auth_id).as_ref());
     kept
+}
+
+/// `text` without the last part of `address`, wherever and in whatever letter case it is repeated.
+pub(crate) fn without_name(text: &str, address: &str) -> String {
+    let name = address.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    // A change of case moves no byte.
+    while let Some(at) = rest.to_ascii_lowercase().find(&name).filter(|_| !name.is_empty()) {
+        let (before, from) = rest.split_at(at);
+        clean.push_str(before);
+        clean.push_str("(redacted)");
+        rest = from.split_at(name.len()).1;
+    }
+    clean.push_str(rest);
+    clean
 }
 
 /// What an address is found by. Looking a digest up tells nobody how near a guess was.
@@ -150,5 +167,23 @@ mod tests {
         assert!(!is_authentic(&both, &old.expose().as_bytes()[1..]));
         assert_ne!(old.expose(), new.expose());
         assert_eq!(old.expose().len(), 64);
+    }
+
+    #[test]
+    fn the_name_in_an_address_is_taken_out_of_what_a_stranger_repeats() {
+        let address = "https://audit.example.com/webhook/00ff00ff00ff00ff00ff00ff00ff00ff";
+        for (text, clean) in [
+            (
+                format!("The webhook {address} is bad."),
+                "The webhook https://audit.example.com/webhook/(redacted) is bad.",
+            ),
+            (format!("{0} and {0}", "00FF00ff00ff00ff00ff00ff00ff00ff"), "(redacted) and (redacted)"),
+            ("00ff00ff00ff00ff00ff00ff00ff00f".to_owned(), "00ff00ff00ff00ff00ff00ff00ff00f"),
+            ("ẞß é".to_owned(), "ẞß é"),
+            (String::new(), ""),
+        ] {
+            assert_eq!(without_name(&text, address), clean);
+        }
+        assert_eq!(without_name("as it was", ""), "as it was");
     }
 }

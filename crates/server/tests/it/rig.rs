@@ -1,7 +1,8 @@
 //! A whole collector with an emulator for its neighbour: no sockets, virtual time, real files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use archive::{Archive, ArchiveOptions};
@@ -33,11 +34,19 @@ pub(crate) struct RouterTransport {
     router: Router,
     emulator: Emulator,
     clock: Arc<TokioClock>,
+    latency: Option<Mutex<(fastrand::Rng, Range<Duration>)>>,
 }
 
 impl Transport for RouterTransport {
     fn send(&self, request: Request<Vec<u8>>) -> TransportFuture<'_> {
         Box::pin(async move {
+            if let Some(latency) = &self.latency {
+                let time = {
+                    let (rng, range) = &mut *latency.lock().unwrap();
+                    range.start + (range.end - range.start).mul_f64(rng.f64())
+                };
+                tokio::time::sleep(time).await;
+            }
             self.emulator.world().clock().set(self.clock.now());
             let host = request.uri().authority().unwrap().to_string();
             let (mut parts, body) = request.into_parts();
@@ -66,6 +75,8 @@ pub(crate) struct Rig {
     pub(crate) archive: Archive,
     pub(crate) settings: Settings,
     pub(crate) metrics: Arc<Metrics>,
+    /// How long the network takes for an answer; no time unless told otherwise.
+    pub(crate) latency: Option<Range<Duration>>,
     _dir: TempDir,
 }
 
@@ -142,6 +153,7 @@ impl Rig {
             emulator,
             clock,
             settings,
+            latency: None,
             _dir: dir,
         };
         for tenant in rig.tenants() {
@@ -164,6 +176,7 @@ impl Rig {
             router: self.emulator.router(),
             emulator: self.emulator.clone(),
             clock: Arc::clone(&self.clock),
+            latency: self.latency.clone().map(|range| Mutex::new((fastrand::Rng::with_seed(1), range))),
         })
     }
 
