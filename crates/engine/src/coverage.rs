@@ -19,10 +19,6 @@ use crate::model::{Gap, Tile};
 /// seconds. Larger: a collector that took hours to list for the first time would hide what it missed.
 const FIRST_LISTING_TOLERANCE: TimeDelta = TimeDelta::hours(1);
 
-/// Why there is a gap, in the operator's words: the tiles say what was not listed, not who was asleep.
-pub const GAP_CAUSE: &str = "never listed while the feed still offered it: for seven days the collector did not run, or \
-                             something stood in the way";
-
 /// What is known of one feed, a (tenant, content type).
 #[derive(Debug, Clone)]
 pub struct Evidence<'a> {

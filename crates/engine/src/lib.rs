@@ -4,6 +4,7 @@ pub mod checkup;
 pub mod consent;
 pub mod coverage;
 pub mod credential;
+pub mod hindrance;
 pub mod model;
 pub mod pacing;
 pub mod problem;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::hindrance::History;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
     LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -43,17 +44,19 @@ pub trait Ledger: Send + Sync {
     fn tenant(&self, id: TenantId) -> LedgerFuture<'_, Option<Tenant>>;
     /// The tenants whose row changed after `revision` (0: all), and the greatest revision there is.
     fn tenants_since(&self, revision: u64) -> LedgerFuture<'_, (u64, Vec<Tenant>)>;
-    /// Pauses, resumes, removes; `false` when the tenant is unknown.
-    fn set_tenant_state(&self, id: TenantId, state: TenantState) -> LedgerFuture<'_, bool>;
+    /// Pauses, resumes, removes, and notes that for [`Ledger::history`]; `false` when the tenant is unknown.
+    fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool>;
     /// Forgets everything about a removed tenant (its files are the archive's to delete first). Refused when it is
     /// active or paused.
     fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()>;
-    /// Notes (or clears) what stands in the way of a tenant, or of one of its content types.
+    /// Notes (or clears) what stands in the way of a tenant, or of one of its content types, and keeps that for
+    /// [`Ledger::history`].
     fn set_problem(
         &self,
         id: TenantId,
         content_type: Option<ContentType>,
         problem: Option<Problem>,
+        now: Timestamp,
     ) -> LedgerFuture<'_, ()>;
 
     /// Writes an invitation and gives it its number. When there are too many, the one that has been over for longest makes
@@ -102,7 +105,8 @@ pub trait Ledger: Send + Sync {
 
     /// The tenant's subscriptions as last seen.
     fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>>;
-    /// Writes what a listing of subscriptions said: known types it does not name become `enabled: Some(false)`.
+    /// Writes what a listing of subscriptions said: known types it does not name become `enabled: Some(false)`. One that is
+    /// enabled now and was not before, after a start of ours, had nothing kept for it meanwhile: [`Ledger::history`] says so.
     fn subscriptions_listed(
         &self,
         tenant: TenantId,
@@ -111,6 +115,8 @@ pub trait Ledger: Send + Sync {
     ) -> LedgerFuture<'_, ()>;
     /// Notes, before the request is sent, that a start is being asked for.
     fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()>;
+    /// The answer to a start was that it has been enabled all along; a type that is not known is passed over.
+    fn was_enabled(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()>;
 
     /// The tenant's webhooks.
     fn webhooks(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Webhook>>;
@@ -217,6 +223,11 @@ pub trait Ledger: Send + Sync {
     /// What is noted of each feed beside its completeness: unusual silence, what listing again has cost. In the order of
     /// [`Ledger::coverage`].
     fn feed_notes(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<FeedNotes>>;
+    /// What stood in the way of each feed and when, as far as it is kept, and when a collector was at work; in the order of
+    /// [`Ledger::coverage`].
+    fn history(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(ContentType, History)>>;
+    /// Notes that a collector is at work at this moment (`engine::hindrance::AT_WORK_EVERY`).
+    fn at_work(&self, now: Timestamp) -> LedgerFuture<'_, ()>;
     /// Contents whose last attempt failed, feed by feed, the latest failure of each first, at most `limit`.
     fn failing(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<FailingContent>>;
     /// Lets everything that was given up as missing or unreadable, and has not expired, wait again at once; says how much.

@@ -109,6 +109,7 @@ fn settings(folder: &Path) -> Result<Settings, Failure> {
             tile: engine::tile::Grid::HOUR,
         },
         limits: Limits::default(),
+        retention: None,
     })
 }
 

@@ -5,9 +5,9 @@
 //! beside them say by how much.
 
 use chrono::{NaiveTime, SecondsFormat};
-use engine::coverage::GAP_CAUSE;
+use engine::hindrance::{Explained, History};
 use engine::model::{
-    Coverage, DamagedSegment, FailingContent, FeedNotes, Gap, LostContent, Problem, QuarantineRow, Relisting, Retained,
+    Coverage, DamagedSegment, FailingContent, FeedNotes, LostContent, Problem, QuarantineRow, Relisting, Retained,
 };
 use engine::webhook::Webhook;
 use ledger::{Ledger, LedgerError};
@@ -175,15 +175,17 @@ pub struct LostItem {
     pub lost_at: Time,
 }
 
-/// A span `[from, to)` that was never listed.
+/// A span `[from, to)` that was never listed, or of which Microsoft kept nothing for us.
 #[derive(Debug, Clone, Serialize)]
 pub struct GapItem {
     /// Inclusive.
     pub from: Time,
     /// Exclusive.
     pub to: Time,
-    /// One sentence.
+    /// A stable word: [`engine::hindrance::GapCause::as_str`].
     pub cause: &'static str,
+    /// One sentence: what stood in the way, and when.
+    pub message: String,
 }
 
 /// A piece that is kept as delivered because it is no record.
@@ -247,8 +249,11 @@ impl CoverageReport {
             let failing = rows.iter().any(|row| row.failing > 0);
             let failing = if failing { ledger.failing(*tenant, details).await? } else { Vec::new() };
             let (notes, webhooks) = (ledger.feed_notes(*tenant).await?, ledger.webhooks(*tenant).await?);
+            let history = ledger.history(*tenant).await?;
             for row in rows {
-                let mut item = FeedCoverage::new(row, &losses, &quarantine);
+                let of_feed = history.iter().find(|(content_type, _)| *content_type == row.content_type);
+                let gaps = of_feed.map_or_else(Vec::new, |(_, history)| gaps_of(&row, history));
+                let mut item = FeedCoverage { gaps, ..FeedCoverage::new(row, &losses, &quarantine) };
                 item.annotate(&failing, &notes, &webhooks);
                 report.items.push(item);
             }
@@ -279,7 +284,7 @@ impl FeedCoverage {
                 .iter()
                 .map(|(kind, contents)| LostCount { cause: kind.as_str(), contents: *contents })
                 .collect(),
-            gaps: row.gaps.into_iter().map(GapItem::from).collect(),
+            gaps: Vec::new(),
             records: row.records,
             duplicates: row.duplicates,
             variants: row.variants,
@@ -378,9 +383,19 @@ impl From<&LostContent> for LostItem {
     }
 }
 
-impl From<Gap> for GapItem {
-    fn from(gap: Gap) -> Self {
-        Self { from: Time(gap.start), to: Time(gap.until), cause: GAP_CAUSE }
+/// What was never listed and what was never kept, by time.
+fn gaps_of(row: &Coverage, history: &History) -> Vec<GapItem> {
+    let unlisted = row.gaps.iter().map(|gap| history.explain(*gap));
+    let unkept = history.unkept().into_iter().filter(|unkept| unkept.gap.until > row.from);
+    let mut gaps: Vec<GapItem> = unlisted.chain(unkept).map(|gap| GapItem::from(&gap)).collect();
+    gaps.sort_by_key(|gap| (gap.from, gap.to));
+    gaps
+}
+
+impl From<&Explained> for GapItem {
+    fn from(explained: &Explained) -> Self {
+        let gap = explained.gap;
+        Self { from: Time(gap.start), to: Time(gap.until), cause: explained.cause.as_str(), message: explained.says() }
     }
 }
 

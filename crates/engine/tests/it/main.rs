@@ -3,6 +3,7 @@
 
 mod coverage;
 mod credential;
+mod hindrance;
 mod history;
 mod pacing;
 mod problem;

@@ -252,9 +252,9 @@ pub async fn a_tenant_that_was_removed_or_is_there_consents_again(fixture: &dyn 
     };
     assert_eq!(again().await, Acceptance::WasHere);
     assert_eq!(again().await, Acceptance::Repeated);
-    ledger.set_tenant_state(tenant(1), TenantState::Removed).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
     assert_eq!(again().await, Acceptance::CameBack);
-    ledger.set_tenant_state(tenant(1), TenantState::Paused).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Paused, noon()).await.unwrap();
     assert_eq!(again().await, Acceptance::Repeated);
     let other = ledger.add_invitation(invited(2, None), noon()).await.unwrap();
     ledger.prove_consent(visit(BROWSER, tenant(1), other), noon() + minutes(1)).await.unwrap();
@@ -293,7 +293,7 @@ pub async fn a_purged_tenant_leaves_no_consent(fixture: &dyn Fixture) {
     let invitation = ledger.add_invitation(invited(1, None), noon()).await.unwrap();
     ledger.prove_consent(visit(BROWSER, tenant(1), invitation), noon()).await.unwrap();
     accept(&*ledger, BROWSER, 1).await;
-    ledger.set_tenant_state(tenant(1), TenantState::Removed).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
     ledger.purge_tenant(tenant(1)).await.unwrap();
     assert_eq!(ledger.consent_visit(BROWSER, tenant(1), noon()).await.unwrap(), None);
     assert!(matches!(refused(ledger.consents(Some(tenant(1)), 1000)).await, LedgerError::UnknownTenant { .. }));

@@ -23,6 +23,7 @@ pub mod consents;
 pub mod contents;
 pub mod coverage;
 pub mod handles;
+pub mod hindrances;
 pub mod history;
 pub mod notes;
 pub mod sealed;
@@ -110,6 +111,11 @@ macro_rules! for_each_conformance_case {
             notes::what_was_given_up_waits_again_when_asked_as_long_as_it_can_be_had,
             notes::listings_of_closed_windows_are_counted,
             notes::a_silence_is_unusual_once_weeks_are_learnt,
+            hindrances::what_stood_in_the_way_is_kept_spell_by_spell,
+            hindrances::a_tenant_that_is_not_collected_says_since_when,
+            hindrances::time_without_a_subscription_is_named_and_shortened_by_what_comes,
+            hindrances::work_is_noted_in_spells,
+            hindrances::what_is_kept_of_hindrances_is_bounded,
             handles::what_was_acknowledged_is_there_after_reopening,
             handles::two_handles_see_each_other_and_take_turns,
             handles::of_two_workers_with_one_number_one_wins,

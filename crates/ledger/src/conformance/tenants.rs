@@ -38,16 +38,16 @@ pub async fn where_collection_begins_is_cut_to_the_grid(fixture: &dyn Fixture) {
 pub async fn a_removed_tenant_comes_back_with_its_history(fixture: &dyn Fixture) {
     let ledger = with_tenant(fixture).await;
     ledger.commit(commit(1)).await.unwrap();
-    assert!(ledger.set_tenant_state(tenant(1), TenantState::Removed).await.unwrap());
+    assert!(ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap());
     assert!(ledger.add_tenant(tenant(1), String::new(), noon() + days(9), noon() + days(9)).await.unwrap());
     let back = ledger.tenant(tenant(1)).await.unwrap().unwrap();
     assert_eq!((back.state, back.last_commit), (TenantState::Active, CommitNumber(1)));
     assert_eq!((back.label.as_str(), back.added_at, back.collect_from), ("Contoso", noon(), noon()));
-    ledger.set_tenant_state(tenant(1), TenantState::Removed).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
     assert!(ledger.add_tenant(tenant(1), "New".to_owned(), noon(), noon()).await.unwrap());
     assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().label, "New");
     // A paused one is there; adding it is not resuming it.
-    ledger.set_tenant_state(tenant(1), TenantState::Paused).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Paused, noon()).await.unwrap();
     assert!(!ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap());
     assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().state, TenantState::Paused);
 }
@@ -62,21 +62,21 @@ pub async fn every_change_an_operator_sees_moves_the_revision(fixture: &dyn Fixt
 
     // A commit is no news, and neither is what does not change anything.
     ledger.commit(commit(1)).await.unwrap();
-    ledger.set_tenant_state(tenant(1), TenantState::Active).await.unwrap();
-    ledger.set_problem(tenant(1), None, None).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Active, noon()).await.unwrap();
+    ledger.set_problem(tenant(1), None, None, noon()).await.unwrap();
     assert_eq!(ledger.tenants_since(seen).await.unwrap(), (seen, vec![]));
 
-    ledger.set_tenant_state(tenant(1), TenantState::Paused).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Paused, noon()).await.unwrap();
     let (next, changed) = ledger.tenants_since(seen).await.unwrap();
     assert_eq!(changed.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), [tenant(1)]);
     assert!(next > seen && changed.iter().all(|tenant| tenant.revision == next));
 
-    ledger.set_problem(tenant(2), None, Some(problem("auditing_off"))).await.unwrap();
+    ledger.set_problem(tenant(2), None, Some(problem("auditing_off")), noon()).await.unwrap();
     let (last, changed) = ledger.tenants_since(next).await.unwrap();
     assert_eq!(changed.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), [tenant(2)]);
-    ledger.set_problem(tenant(2), None, Some(problem("auditing_off"))).await.unwrap();
+    ledger.set_problem(tenant(2), None, Some(problem("auditing_off")), noon()).await.unwrap();
     assert_eq!(ledger.tenants_since(last).await.unwrap(), (last, vec![]));
-    assert!(!ledger.set_tenant_state(tenant(9), TenantState::Paused).await.unwrap(), "nobody by that name");
+    assert!(!ledger.set_tenant_state(tenant(9), TenantState::Paused, noon()).await.unwrap(), "nobody by that name");
 }
 
 pub async fn a_purged_tenant_leaves_nothing_and_the_revision_goes_on(fixture: &dyn Fixture) {
@@ -88,7 +88,7 @@ pub async fn a_purged_tenant_leaves_nothing_and_the_revision_goes_on(fixture: &d
     let quarantined = vec![quarantined("x")];
     let lost = vec![(a, loss(LossKind::Unreadable))];
     ledger.commit(Commit { segments, quarantined, lost, ..commit(1) }).await.unwrap();
-    ledger.set_tenant_state(tenant(1), TenantState::Removed).await.unwrap();
+    ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
     let (seen, _) = ledger.tenants_since(0).await.unwrap();
     ledger.purge_tenant(tenant(1)).await.unwrap();
     assert_eq!(ledger.tenants_since(0).await.unwrap(), (seen, vec![]));
@@ -108,7 +108,7 @@ pub async fn a_purged_tenant_leaves_nothing_and_the_revision_goes_on(fixture: &d
 pub async fn only_a_removed_tenant_is_purged(fixture: &dyn Fixture) {
     let ledger = with_tenant(fixture).await;
     for state in [TenantState::Active, TenantState::Paused] {
-        ledger.set_tenant_state(tenant(1), state).await.unwrap();
+        ledger.set_tenant_state(tenant(1), state, noon()).await.unwrap();
         assert!(matches!(refused(ledger.purge_tenant(tenant(1))).await, LedgerError::NotRemoved { .. }));
         assert!(ledger.tenant(tenant(1)).await.unwrap().is_some());
     }
@@ -119,8 +119,8 @@ pub async fn an_unknown_tenant_is_refused_by_every_write(fixture: &dyn Fixture) 
     let nobody = tenant(2);
     let loss = Loss { kind: LossKind::Expired, message: String::new() };
     let errors = [
-        refused(ledger.set_problem(nobody, None, None)).await,
-        refused(ledger.set_problem(nobody, Some(GENERAL), Some(problem("x")))).await,
+        refused(ledger.set_problem(nobody, None, None, noon())).await,
+        refused(ledger.set_problem(nobody, Some(GENERAL), Some(problem("x")), noon())).await,
         refused(ledger.subscriptions_listed(nobody, vec![(GENERAL, Some(true))], noon())).await,
         refused(ledger.start_requested(nobody, GENERAL, noon())).await,
         refused(ledger.contents_listed(nobody, vec![content("a", hours(0))], noon())).await,
@@ -145,27 +145,27 @@ pub async fn an_unknown_tenant_is_refused_by_every_write(fixture: &dyn Fixture) 
 pub async fn a_problem_is_kept_until_it_is_cleared(fixture: &dyn Fixture) {
     let ledger = with_tenant(fixture).await;
     // Nothing to clear makes no subscription.
-    ledger.set_problem(tenant(1), Some(GENERAL), None).await.unwrap();
+    ledger.set_problem(tenant(1), Some(GENERAL), None, noon()).await.unwrap();
     assert_eq!(ledger.subscriptions(tenant(1)).await.unwrap(), vec![]);
-    ledger.set_problem(tenant(1), Some(GENERAL), Some(problem("subscription_disabled"))).await.unwrap();
-    ledger.set_problem(tenant(1), Some(EXCHANGE), Some(problem("service_down"))).await.unwrap();
+    ledger.set_problem(tenant(1), Some(GENERAL), Some(problem("subscription_disabled")), noon()).await.unwrap();
+    ledger.set_problem(tenant(1), Some(EXCHANGE), Some(problem("service_down")), noon()).await.unwrap();
     let of_type = async |content_type: ContentType| {
         let all = ledger.subscriptions(tenant(1)).await.unwrap();
         all.into_iter().find(|subscription| subscription.content_type == content_type).and_then(|found| found.problem)
     };
     assert_eq!(of_type(GENERAL).await, Some(problem("subscription_disabled")));
     assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().problem, None);
-    ledger.set_problem(tenant(1), Some(GENERAL), None).await.unwrap();
+    ledger.set_problem(tenant(1), Some(GENERAL), None, noon()).await.unwrap();
     assert_eq!(of_type(GENERAL).await, None);
     assert_eq!(of_type(EXCHANGE).await, Some(problem("service_down")));
 
-    ledger.set_problem(tenant(1), None, Some(Problem { next_attempt_at: None, ..problem("x") })).await.unwrap();
+    ledger.set_problem(tenant(1), None, Some(Problem { next_attempt_at: None, ..problem("x") }), noon()).await.unwrap();
     let kept = ledger.tenant(tenant(1)).await.unwrap().unwrap().problem;
     assert_eq!(kept, Some(Problem { next_attempt_at: None, ..problem("x") }));
     // The tenant's stands before the type's in the coverage.
     let coverage = ledger.coverage(tenant(1)).await.unwrap();
     assert!(coverage.iter().all(|row| row.problem.as_ref().is_some_and(|problem| problem.kind == "x")), "{coverage:?}");
-    ledger.set_problem(tenant(1), None, None).await.unwrap();
+    ledger.set_problem(tenant(1), None, None, noon()).await.unwrap();
     assert_eq!(ledger.tenant(tenant(1)).await.unwrap().unwrap().problem, None);
 }
 

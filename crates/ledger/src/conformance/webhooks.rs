@@ -46,7 +46,7 @@ pub async fn a_webhook_is_kept_as_written_and_found_by_its_path(fixture: &dyn Fi
     ledger.write_webhooks(tenant(1), vec![webhook(GENERAL, 3)], noon()).await.unwrap();
     assert_eq!(ledger.webhook_at([1; 16]).await.unwrap(), None);
     assert_eq!(ledger.webhook_at([2; 16]).await.unwrap().map(|(_, found)| found), Some(webhook(EXCHANGE, 2)));
-    ledger.set_tenant_state(tenant(1), engine::model::TenantState::Removed).await.unwrap();
+    ledger.set_tenant_state(tenant(1), engine::model::TenantState::Removed, noon()).await.unwrap();
     ledger.purge_tenant(tenant(1)).await.unwrap();
     assert_eq!(ledger.webhook_at([2; 16]).await.unwrap(), None);
 }

@@ -58,6 +58,7 @@ fn list(connection: &Connection, tenant: i64, feed: i64, content: &Listed, now: 
                 ms(content.expires)
             ])?;
             super::notes::hear(connection, feed, content.created, now)?;
+            super::hindrances::shorten_unkept(connection, feed, content.created)?;
             await_attempt(connection, tenant, feed, row, content, now).map(|()| true)
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::hindrance::History;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
     LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -35,6 +36,7 @@ mod consents;
 mod contents;
 mod coverage;
 mod fault;
+mod hindrances;
 mod notes;
 mod rows;
 mod schema;
@@ -176,8 +178,8 @@ impl Ledger for SqliteLedger {
         self.read(move |connection| tenants::since(connection, revision))
     }
 
-    fn set_tenant_state(&self, id: TenantId, state: TenantState) -> LedgerFuture<'_, bool> {
-        self.write(move |connection| tenants::set_state(connection, id, state))
+    fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool> {
+        self.write(move |connection| tenants::set_state(connection, id, state, now))
     }
 
     fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
@@ -189,8 +191,9 @@ impl Ledger for SqliteLedger {
         id: TenantId,
         content_type: Option<ContentType>,
         problem: Option<Problem>,
+        now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| tenants::set_problem(connection, id, content_type.as_ref(), problem.as_ref()))
+        self.write(move |connection| tenants::set_problem(connection, id, content_type.as_ref(), problem.as_ref(), now))
     }
 
     fn add_invitation(&self, invitation: NewInvitation, now: Timestamp) -> LedgerFuture<'_, InvitationNumber> {
@@ -274,6 +277,10 @@ impl Ledger for SqliteLedger {
 
     fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
         self.write(move |connection| tenants::start_requested(connection, tenant, &content_type, now))
+    }
+
+    fn was_enabled(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| hindrances::seen_enabled(connection, tenant, &content_type, now))
     }
 
     fn webhooks(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Webhook>> {
@@ -414,6 +421,14 @@ impl Ledger for SqliteLedger {
 
     fn feed_notes(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<FeedNotes>> {
         self.read(move |connection| coverage::notes(connection, tenant))
+    }
+
+    fn history(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(ContentType, History)>> {
+        self.read(move |connection| hindrances::history(connection, tenant))
+    }
+
+    fn at_work(&self, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| hindrances::at_work(connection, now))
     }
 
     fn failing(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<FailingContent>> {

@@ -1,5 +1,6 @@
 //! Tenants, their subscriptions, and what stands in the way of either.
 
+use engine::hindrance::GapCause;
 use engine::model::{CommitNumber, Problem, Subscription, Tenant, TenantState};
 use engine::tile::Grid;
 use protocol::ids::{ContentType, TenantId};
@@ -7,6 +8,7 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Done;
+use super::hindrances::{self, Kind};
 use super::rows::{
     TENANT_STATES, counted, ensure_feed, feed_number, known, message, ms, parsed, problem, sql, tenant_id,
     tenant_number, tenant_state, time, time_if_any,
@@ -47,6 +49,7 @@ pub(super) fn add(
         "UPDATE tenant SET state = 0, revision = ?2, label = CASE ?3 WHEN '' THEN label ELSE ?3 END WHERE id = ?1",
     )?
     .execute(params![id.as_uuid().as_bytes(), revision, label])?;
+    hindrances::note(connection, (tenant_number(connection, id)?, None), Kind::State, None, now)?;
     Ok(true)
 }
 
@@ -67,7 +70,7 @@ pub(super) fn since(connection: &Connection, revision: u64) -> Done<(u64, Vec<Te
     Ok((greatest, tenants))
 }
 
-pub(super) fn set_state(connection: &Connection, id: TenantId, state: TenantState) -> Done<bool> {
+pub(super) fn set_state(connection: &Connection, id: TenantId, state: TenantState, now: Timestamp) -> Done<bool> {
     let Some(there) = one(connection, id)? else { return Ok(false) };
     if there.state != state {
         let revision = next_revision(connection)?;
@@ -76,6 +79,8 @@ pub(super) fn set_state(connection: &Connection, id: TenantId, state: TenantStat
             tenant_state(state),
             revision
         ])?;
+        let cause = GapCause::of_state(state).map(|cause| (cause.as_str(), now));
+        hindrances::note(connection, (tenant_number(connection, id)?, None), Kind::State, cause, now)?;
     }
     Ok(true)
 }
@@ -97,8 +102,10 @@ pub(super) fn set_problem(
     id: TenantId,
     content_type: Option<&ContentType>,
     new: Option<&Problem>,
+    now: Timestamp,
 ) -> Done<()> {
     let tenant = tenant_number(connection, id)?;
+    let cause = new.map(|new| (new.kind.as_str(), new.since));
     let columns = new.map(|new| (new.kind.as_str(), message(&new.message), ms(new.since), new.next_attempt_at.map(ms)));
     let kind = columns.map(|new| new.0);
     let text = columns.map(|new| new.1);
@@ -112,6 +119,7 @@ pub(super) fn set_problem(
              AND problem_since IS ?4 AND problem_next IS ?5",
         )?
         .exists(params![tenant, kind, text, since, next])?;
+        hindrances::note(connection, (tenant, None), Kind::Problem, cause, now)?;
         if !same {
             let revision = next_revision(connection)?;
             sql(
@@ -128,6 +136,7 @@ pub(super) fn set_problem(
         (None, Some(new)) => ensure_feed(connection, tenant, content_type, new.since)?,
         (None, None) => return Ok(()),
     };
+    hindrances::note(connection, (tenant, Some(feed)), Kind::Problem, cause, now)?;
     sql(
         connection,
         "UPDATE feed SET problem_kind = ?2, problem_message = ?3, problem_since = ?4, problem_next = ?5
@@ -166,6 +175,10 @@ pub(super) fn subscriptions_listed(
     now: Timestamp,
 ) -> Done<()> {
     let tenant = tenant_number(connection, id)?;
+    for (content_type, _) in listed.iter().filter(|(_, enabled)| *enabled == Some(true)) {
+        let feed = ensure_feed(connection, tenant, content_type, now)?;
+        hindrances::enabled(connection, tenant, feed, now)?;
+    }
     sql(connection, "UPDATE feed SET enabled = 0, listed_at = ?2 WHERE tenant = ?1")?
         .execute(params![tenant, ms(now)])?;
     for (content_type, enabled) in listed {

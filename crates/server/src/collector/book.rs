@@ -10,6 +10,7 @@ use engine::model::{Problem, Subscription, Tenant};
 use engine::problem::ProblemKind;
 use ledger::{Ledger, LedgerError};
 use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
 
 use super::progress::Board;
 
@@ -61,11 +62,12 @@ impl Book {
         tenant: TenantId,
         content_type: Option<&ContentType>,
         problem: Option<Problem>,
+        now: Timestamp,
     ) -> Result<(), LedgerError> {
         if !differs(self.find(content_type), problem.as_ref()) {
             return Ok(());
         }
-        ledger.set_problem(tenant, content_type.cloned(), problem.clone()).await?;
+        ledger.set_problem(tenant, content_type.cloned(), problem.clone(), now).await?;
         match (&problem, content_type) {
             (Some(problem), content_type) => {
                 let content_type = content_type.map(ToString::to_string);

@@ -140,7 +140,10 @@ pub(super) async fn start(
     match &failure {
         Failure::Api { error, .. } => match error.disposition() {
             // Success in the guise of an error.
-            Disposition::AlreadyEnabled => standing.started = true,
+            Disposition::AlreadyEnabled => {
+                context.ledger.was_enabled(client.tenant, content_type, now).await?;
+                standing.started = true;
+            }
             Disposition::StartLater(wait) => {
                 let wait = chrono::TimeDelta::from_std(wait).unwrap_or(chrono::TimeDelta::MAX);
                 let until = now.checked_add_signed(wait).unwrap_or(Timestamp::MAX_UTC);

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::hindrance::AT_WORK_EVERY;
 use engine::model::{Tenant, TenantState};
 use engine::problem::ProblemKind;
 use protocol::ids::TenantId;
@@ -40,6 +41,8 @@ pub(super) struct Supervisor {
     running: JoinSet<(TenantId, Next)>,
     names: HashMap<Id, TenantId>,
     revision: u64,
+    /// When it was last noted that we are at work.
+    noted_at_work: Option<Instant>,
 }
 
 /// One tenant under supervision.
@@ -81,6 +84,7 @@ impl Supervisor {
             running: JoinSet::new(),
             names: HashMap::new(),
             revision: 0,
+            noted_at_work: None,
         }
     }
 
@@ -92,6 +96,7 @@ impl Supervisor {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<bool, CollectError> {
         let mut shutdown = pin!(shutdown);
+        self.note_at_work().await;
         let mut look = tokio::time::interval(self.context.settings.limits.tenants_interval);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         look.tick().await;
@@ -120,6 +125,7 @@ impl Supervisor {
                         let kind = judge::kind_of_ledger_error(&error).unwrap_or(ProblemKind::LedgerUnusable);
                         self.context.everybody_waits(kind.as_str(), &error);
                     }
+                    self.note_at_work().await;
                     self.count();
                 }
                 Event::Ended(ended) => self.ended(ended),
@@ -286,6 +292,18 @@ impl Supervisor {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(tenants = self.running.len(), "stopped without waiting any longer; nothing is lost");
             self.running.shutdown().await;
+        }
+    }
+
+    /// Once in a while, so that an outage can be told from what stood in the way while we were here. A ledger that cannot
+    /// take it is asked again soon, and says to everybody else what is wrong with it.
+    async fn note_at_work(&mut self) {
+        if self.noted_at_work.is_some_and(|noted| noted.elapsed() < AT_WORK_EVERY) {
+            return;
+        }
+        match self.context.ledger.at_work(self.context.clock.now()).await {
+            Ok(()) => self.noted_at_work = Some(Instant::now()),
+            Err(error) => tracing::debug!(%error, "it could not be noted that the collector is at work"),
         }
     }
 

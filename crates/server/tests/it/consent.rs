@@ -72,7 +72,7 @@ impl House {
     ) -> Self {
         let rig = Rig::new(small_world(seed, 3, 60), FaultPlan::default()).await;
         for tenant in rig.tenants() {
-            rig.ledger.set_tenant_state(tenant, TenantState::Removed).await.unwrap();
+            rig.ledger.set_tenant_state(tenant, TenantState::Removed, rig.now()).await.unwrap();
             rig.ledger.purge_tenant(tenant).await.unwrap();
         }
         let collector = Arc::new(rig.collector());

@@ -80,7 +80,7 @@ async fn a_tenant_that_was_offboarded_comes_back_by_a_new_link_of_its_own_or_an_
         let (old, _) = house.link(|link| (link.tenant, link.uses_allowed) = (Some(tenant), None)).await;
         let page = house.go(&mut Browser::default(), &old, &house.account("admin", 0), "accept").await;
         assert_eq!(page.heading(), CONNECTED);
-        house.rig.ledger.set_tenant_state(tenant, TenantState::Removed).await.unwrap();
+        house.rig.ledger.set_tenant_state(tenant, TenantState::Removed, house.rig.now()).await.unwrap();
         assert_eq!(house.rig.ledger.revoke_invitations_for(tenant, house.rig.now()).await.unwrap(), 1);
 
         let page = pass_without_consent(&house, method, &open, &user).await;
@@ -97,7 +97,7 @@ async fn a_tenant_that_was_offboarded_comes_back_by_a_new_link_of_its_own_or_an_
         let page = house.go(&mut Browser::default(), &new, &house.account("admin", 0), "accept").await;
         assert_eq!((page.heading(), state().await), (CONNECTED, TenantState::Active));
         // Or its administrator does, and shows the role.
-        house.rig.ledger.set_tenant_state(tenant, TenantState::Removed).await.unwrap();
+        house.rig.ledger.set_tenant_state(tenant, TenantState::Removed, house.rig.now()).await.unwrap();
         roles_are_told(&house);
         let page = house.go(&mut Browser::default(), &open, &house.account("admin", 0), "accept").await;
         assert_eq!((page.heading(), state().await), (CONNECTED, TenantState::Active));

@@ -11,6 +11,7 @@ use emulator::FaultPlan;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::hindrance::History;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
     LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -87,9 +88,9 @@ delegate! {
     fn add_tenant(id: TenantId, label: String, collect_from: Timestamp, now: Timestamp) -> bool;
     fn tenant(id: TenantId) -> Option<Tenant>;
     fn tenants_since(revision: u64) -> (u64, Vec<Tenant>);
-    fn set_tenant_state(id: TenantId, state: TenantState) -> bool;
+    fn set_tenant_state(id: TenantId, state: TenantState, now: Timestamp) -> bool;
     fn purge_tenant(id: TenantId) -> ();
-    fn set_problem(id: TenantId, content_type: Option<ContentType>, problem: Option<Problem>) -> ();
+    fn set_problem(id: TenantId, content_type: Option<ContentType>, problem: Option<Problem>, now: Timestamp) -> ();
     fn add_invitation(invitation: NewInvitation, now: Timestamp) -> InvitationNumber;
     fn invitations(before: Option<InvitationNumber>, limit: u32) -> Vec<Invitation>;
     fn invitation(number: InvitationNumber) -> Option<Invitation>;
@@ -108,6 +109,7 @@ delegate! {
     fn subscriptions(tenant: TenantId) -> Vec<Subscription>;
     fn subscriptions_listed(tenant: TenantId, listed: Vec<(ContentType, Option<bool>)>, now: Timestamp) -> ();
     fn start_requested(tenant: TenantId, content_type: ContentType, now: Timestamp) -> ();
+    fn was_enabled(tenant: TenantId, content_type: ContentType, now: Timestamp) -> ();
     fn webhooks(tenant: TenantId) -> Vec<Webhook>;
     fn webhook_at(path_key: [u8; 16]) -> Option<(Tenant, Webhook)>;
     fn write_webhooks(tenant: TenantId, webhooks: Vec<Webhook>, now: Timestamp) -> ();
@@ -141,6 +143,8 @@ delegate! {
     fn losses(tenant: TenantId, limit: u32) -> Vec<LostContent>;
     fn coverage(tenant: TenantId) -> Vec<Coverage>;
     fn feed_notes(tenant: TenantId) -> Vec<FeedNotes>;
+    fn history(tenant: TenantId) -> Vec<(ContentType, History)>;
+    fn at_work(now: Timestamp) -> ();
     fn failing(tenant: TenantId, limit: u32) -> Vec<FailingContent>;
     fn retry_lost(tenant: TenantId, now: Timestamp) -> u64;
     fn relisted(tenant: TenantId, content_type: ContentType, requests: u64, found: u64, now: Timestamp) -> ();

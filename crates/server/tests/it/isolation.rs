@@ -137,7 +137,7 @@ async fn an_archive_that_is_ahead_of_its_ledger_is_that_tenants_problem_and_left
     let files = rig.parquet_files(first);
     assert!(files > 2, "a crash explains fewer commits than that: {files}");
     // As if the ledger had been restored from an old copy: it knows nothing of the first tenant's commits.
-    rig.ledger.set_tenant_state(first, TenantState::Removed).await.unwrap();
+    rig.ledger.set_tenant_state(first, TenantState::Removed, rig.now()).await.unwrap();
     rig.ledger.purge_tenant(first).await.unwrap();
     rig.add_tenant(first).await;
     let report = rig.collect_once().await;

@@ -16,6 +16,8 @@ mod durable;
 #[cfg(test)]
 mod federated;
 #[cfg(test)]
+mod gaps;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod isolation;

@@ -87,8 +87,8 @@ async fn tenants_that_are_not_collected_keep_no_longer_than_others() {
     let mut rig = Rig::new(small_world(23, 3, 100), FaultPlan::default()).await;
     rig.collect_once().await;
     let [paused, removed, active] = rig.tenants()[..] else { panic!("three tenants") };
-    rig.ledger.set_tenant_state(paused, TenantState::Paused).await.unwrap();
-    rig.ledger.set_tenant_state(removed, TenantState::Removed).await.unwrap();
+    rig.ledger.set_tenant_state(paused, TenantState::Paused, rig.now()).await.unwrap();
+    rig.ledger.set_tenant_state(removed, TenantState::Removed, rig.now()).await.unwrap();
     tokio::time::sleep(60 * DAY).await;
     rig.collect_once().await;
     assert_eq!(rig.archived().await.len(), 3, "without a retention everything stays");
@@ -105,7 +105,7 @@ async fn all_day_a_paused_tenants_records_go_and_their_files_after_the_grace() {
     let mut rig = Rig::new(small_world(24, 1, 100), FaultPlan::default()).await;
     rig.collect_once().await;
     let tenant = rig.tenants()[0];
-    rig.ledger.set_tenant_state(tenant, TenantState::Paused).await.unwrap();
+    rig.ledger.set_tenant_state(tenant, TenantState::Paused, rig.now()).await.unwrap();
     rig.settings.retention = Some(20 * DAY);
     // Nobody comes or goes meanwhile, and a month has many seconds.
     rig.settings.limits.tenants_interval = DAY;

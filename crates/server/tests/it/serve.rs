@@ -90,7 +90,7 @@ async fn polls_cost_a_listing_a_minute_and_type_and_nothing_else() {
 async fn a_new_tenant_is_noticed_within_seconds() {
     let rig = Rig::new(small_world(4, 2, 100), FaultPlan::default()).await;
     let second = rig.tenants()[1];
-    rig.ledger.set_tenant_state(second, TenantState::Removed).await.unwrap();
+    rig.ledger.set_tenant_state(second, TenantState::Removed, rig.now()).await.unwrap();
     let serving = serve(&rig);
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert!(serving.collector.board().tenant(second).is_none());
@@ -108,13 +108,13 @@ async fn a_paused_tenant_is_asked_for_nothing_and_goes_on_where_it_was() {
     let first = rig.tenants()[0];
     let serving = serve(&rig);
     tokio::time::sleep(HOUR).await;
-    rig.ledger.set_tenant_state(first, TenantState::Paused).await.unwrap();
+    rig.ledger.set_tenant_state(first, TenantState::Paused, rig.now()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(serving.collector.board().tenant(first).is_none(), "a paused tenant is off the board");
     rig.emulator.clear_requests();
     tokio::time::sleep(HOUR).await;
     assert_eq!(rig.requests_of(first), 0);
-    rig.ledger.set_tenant_state(first, TenantState::Active).await.unwrap();
+    rig.ledger.set_tenant_state(first, TenantState::Active, rig.now()).await.unwrap();
     tokio::time::sleep(HOUR).await;
     assert!(rig.requests_of(first) > 0);
     serving.stop().await;

@@ -133,7 +133,8 @@ fn details(row: &FeedCoverage) -> Vec<String> {
     if let Some(problem) = &row.problem {
         says.push(format!("problem: {}, since {}", problem.message, moment(problem.since)));
     }
-    let gap = |gap: &GapItem| format!("gap from {} to {}: {}", moment(gap.from), moment(gap.to), gap.cause);
+    let gap =
+        |gap: &GapItem| format!("gap from {} to {}: {}: {}", moment(gap.from), moment(gap.to), gap.cause, gap.message);
     says.extend(row.gaps.iter().map(gap));
     says.extend(row.failures.iter().map(|failing| {
         let FailingItem { content_id, attempts, cause, next_attempt_at: next, to, .. } = failing;
@@ -234,7 +235,7 @@ mod tests {
         let mut missing = feed("Audit.AzureActiveDirectory");
         (missing.pending, missing.quarantined) = (12, 3);
         let (from, to) = (time("2026-03-02T00:00:00Z"), time("2026-03-03T00:00:00Z"));
-        missing.gaps.push(GapItem { from, to, cause: "nobody was there" });
+        missing.gaps.push(GapItem { from, to, cause: "collector_off", message: "it did not run".to_owned() });
         let report =
             CoverageReport { items: vec![missing, feed("DLP.All")], damaged_segments: Vec::new(), expired: Vec::new() };
         let text = to_text(&report);
@@ -243,7 +244,10 @@ mod tests {
         assert!(lines[0].contains("complete through") && lines[2].starts_with("tenant 6a1c4f0e"), "{text}");
         assert!(lines[3].contains("Audit.AzureActiveDirectory"), "{text}");
         assert_eq!(lines[4], "    12 pending, 1 gap, 3 in quarantine");
-        assert_eq!(lines[5], "    gap from 2026-03-02 00:00:00Z to 2026-03-03 00:00:00Z: nobody was there");
+        assert_eq!(
+            lines[5],
+            "    gap from 2026-03-02 00:00:00Z to 2026-03-03 00:00:00Z: collector_off: it did not run"
+        );
         assert_eq!(lines[6], "    and 3 more in quarantine: --details N shows more of them");
         assert!(lines[7].contains("DLP.All") && lines[7].ends_with("1,234,567"), "{text}");
         assert_eq!(lines.len(), 8, "one tenant, named once: {text}");

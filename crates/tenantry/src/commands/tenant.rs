@@ -165,7 +165,7 @@ async fn retry(global: &Global, config: &Config, id: TenantId) -> Result<(), Fai
 
 async fn set_state(global: &Global, config: &Config, id: TenantId, state: TenantState) -> Result<(), Failure> {
     let ledger = store::open_ledger(config)?;
-    if !ledger.set_tenant_state(id, state).await.map_err(store::ledger_failure)? {
+    if !ledger.set_tenant_state(id, state, store::now()).await.map_err(store::ledger_failure)? {
         return Err(unknown(id));
     }
     if global.json {
@@ -181,7 +181,7 @@ async fn set_state(global: &Global, config: &Config, id: TenantId, state: Tenant
 /// The ledger first, so that no collector starts again what is being stopped.
 async fn remove(global: &Global, config: &Config, id: TenantId) -> Result<(), Failure> {
     let ledger = store::open_ledger(config)?;
-    if !ledger.set_tenant_state(id, TenantState::Removed).await.map_err(store::ledger_failure)? {
+    if !ledger.set_tenant_state(id, TenantState::Removed, store::now()).await.map_err(store::ledger_failure)? {
         return Err(unknown(id));
     }
     close_doors(ledger.as_ref(), id).await?;
@@ -242,7 +242,7 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
     // A collector that still writes would bring back what is being deleted.
     let _lock = store::lock(config)?;
     if tenant.state != TenantState::Removed {
-        ledger.set_tenant_state(id, TenantState::Removed).await.map_err(store::ledger_failure)?;
+        ledger.set_tenant_state(id, TenantState::Removed, store::now()).await.map_err(store::ledger_failure)?;
     }
     close_doors(ledger.as_ref(), id).await?;
     // Whoever wants the records gone is not held up by Microsoft; what could not be stopped is said.

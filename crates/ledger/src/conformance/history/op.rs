@@ -132,9 +132,11 @@ impl Op {
             Self::AddTenant { id, label, collect_from, now } => {
                 told(ledger.add_tenant(id, label, collect_from, now).await)
             }
-            Self::SetState { id, state } => told(ledger.set_tenant_state(id, state).await),
+            Self::SetState { id, state } => told(ledger.set_tenant_state(id, state, noon()).await),
             Self::Purge { id } => done(ledger.purge_tenant(id).await),
-            Self::SetProblem { id, content_type, problem } => done(ledger.set_problem(id, content_type, problem).await),
+            Self::SetProblem { id, content_type, problem } => {
+                done(ledger.set_problem(id, content_type, problem, noon()).await)
+            }
             Self::SubscriptionsListed { id, listed, now } => done(ledger.subscriptions_listed(id, listed, now).await),
             Self::StartRequested { id, content_type, now } => done(ledger.start_requested(id, content_type, now).await),
             Self::ContentsListed { id, contents, now } => told(ledger.contents_listed(id, contents, now).await),

@@ -90,7 +90,10 @@ impl Worker {
         for (content_type, until) in standing.waiting.iter().chain(&standing.not_enabled) {
             let kind = ProblemKind::SubscriptionMissing;
             let problem = kind.stands_in_the_way(None, memory.book.find(Some(content_type)), now, Some(*until));
-            memory.book.write(&context.ledger, &context.board, self.tenant, Some(content_type), Some(problem)).await?;
+            memory
+                .book
+                .write(&context.ledger, &context.board, self.tenant, Some(content_type), Some(problem), now)
+                .await?;
             if mode.ends() {
                 memory.once.unlisted.insert(content_type.clone());
             }
@@ -137,7 +140,7 @@ impl Worker {
         // A run that ends does not come back to see whether it passes.
         if is_shown(kind, failures) || mode.ends() {
             let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(key), now, next);
-            memory.book.write(&context.ledger, &context.board, self.tenant, key, Some(problem)).await?;
+            memory.book.write(&context.ledger, &context.board, self.tenant, key, Some(problem), now).await?;
         }
         Ok(())
     }
@@ -172,7 +175,7 @@ impl Worker {
         let now = context.clock.now();
         let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
         let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(None), now, next);
-        memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await
+        memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem), now).await
     }
 
     /// In which other cloud a tenant lives that is not known in this one, as far as the login authorities tell. Asked as

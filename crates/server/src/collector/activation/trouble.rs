@@ -29,8 +29,9 @@ impl Worker {
         memory.once.unlisted.extend(context.settings.collect.content_types.iter().cloned());
         let (Some(hold), None) = (memory.hold, memory.book.find(None)) else { return };
         // It was not shown yet since it might have passed; by the end of the run it has not.
-        let problem = hold.kind.stands_in_the_way(None, None, context.clock.now(), None);
-        let _ = memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await;
+        let now = context.clock.now();
+        let problem = hold.kind.stands_in_the_way(None, None, now, None);
+        let _ = memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem), now).await;
     }
 
     /// When to try again after a commit failed; `None` ends the run.
@@ -79,6 +80,6 @@ impl Worker {
         let detail = crate::chain(failure);
         let problem = kind.stands_in_the_way(Some(&detail), memory.book.find(None), now, next);
         // A ledger that cannot take even this has said so to everybody.
-        let _ = memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem)).await;
+        let _ = memory.book.write(&context.ledger, &context.board, self.tenant, None, Some(problem), now).await;
     }
 }

@@ -114,7 +114,7 @@ impl Driver<'_> {
         content_type: Option<&ContentType>,
         problem: Option<engine::model::Problem>,
     ) -> Result<(), LedgerError> {
-        let Context { ledger, board, .. } = self.context;
-        self.memory.book.write(ledger, board, self.client.tenant, content_type, problem).await
+        let Context { ledger, board, clock, .. } = self.context;
+        self.memory.book.write(ledger, board, self.client.tenant, content_type, problem, clock.now()).await
     }
 }
