@@ -142,7 +142,7 @@ impl Faults {
 }
 
 /// Elements of a blob that are no records. The braces and quotes of each are balanced, so what follows can be read.
-pub(crate) const NOT_RECORDS: [&str; 8] = [
+pub const NOT_RECORDS: [&str; 8] = [
     "null",
     "\"The record could not be serialised.\"",
     "42",

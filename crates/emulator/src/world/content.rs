@@ -118,6 +118,14 @@ impl Content {
         self.pieces.last().map_or(0, |piece| piece.stamp.at)
     }
 
+    /// Moves its latest piece, and when it can be listed, to a later moment of creation.
+    pub(crate) fn create_at(&mut self, at: Millis) {
+        self.available += (at - self.created()).max(0);
+        if let Some(last) = self.pieces.last_mut() {
+            last.stamp.at = last.stamp.at.max(at);
+        }
+    }
+
     /// `contentExpiration`: seven days after creation.
     pub(crate) fn expires(&self) -> Millis {
         self.created() + Self::LIFETIME

@@ -151,6 +151,9 @@ impl SlotPlan<'_> {
             let size = self.draw_size(rng).clamp(1, cap);
             let end = (next + size).min(self.range.1);
             let content = self.content(rng, (next, end), contents.len());
+            if self.options.blobs.ties > 0.0 && rng.f64() < self.options.blobs.ties {
+                contents.last_mut().into_iter().for_each(|before| before.create_at(content.created()));
+            }
             contents.push(content);
             next = end;
         }

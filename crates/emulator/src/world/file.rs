@@ -100,6 +100,7 @@ struct BlobsFile {
     median: Option<u32>,
     max: Option<u32>,
     aggregated: Option<f64>,
+    ties: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -205,6 +206,7 @@ impl OptionsFile {
             set(&mut to.blobs.median, file.median);
             set(&mut to.blobs.max, file.max);
             set(&mut to.blobs.aggregated, file.aggregated);
+            set(&mut to.blobs.ties, file.ties);
         }
         if let Some(file) = self.limits {
             file.apply(to);

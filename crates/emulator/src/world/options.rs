@@ -161,11 +161,13 @@ pub struct BlobSizes {
     pub max: u32,
     /// The share of blobs that aggregate several pieces, and of which a window can get a part (activity-api.md §6).
     pub aggregated: f64,
+    /// The share of blobs that were created in the same millisecond as the one before them: servers publish side by side.
+    pub ties: f64,
 }
 
 impl Default for BlobSizes {
     fn default() -> Self {
-        Self { median: 60, max: 2000, aggregated: 0.3 }
+        Self { median: 60, max: 2000, aggregated: 0.3, ties: 0.0 }
     }
 }
 
@@ -290,6 +292,7 @@ impl WorldOptions {
             ("duplicates.recut", self.duplicates.recut),
             ("lateness.share", self.lateness.share),
             ("blobs.aggregated", self.blobs.aggregated),
+            ("blobs.ties", self.blobs.ties),
             ("limits.list_status_missing", self.limits.list_status_missing),
         ] {
             if !(0.0..=1.0).contains(&share) {
