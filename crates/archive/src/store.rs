@@ -28,12 +28,15 @@ pub struct ArchiveOptions {
     /// Bytes of memory for segments being written, shared by all commits. Beyond it the largest open file is closed and
     /// its date continued in another part.
     pub write_memory_bytes: usize,
+    /// Whoever works on the archive does so in place instead of on threads that may block: for simulations, whose virtual
+    /// time must not run on while a thread works and whose watch sees its own thread only.
+    pub in_place: bool,
 }
 
 impl ArchiveOptions {
     /// An archive at `root` with 64 MiB for dedup and 48 MiB for open segments.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 48 << 20 }
+        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 48 << 20, in_place: false }
     }
 }
 
@@ -45,6 +48,7 @@ pub struct Archive(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     pub(crate) write_memory_bytes: usize,
+    pub(crate) in_place: bool,
     /// Bytes that open segments hold at present, over all commits.
     pub(crate) write_memory_used: AtomicUsize,
     pub(crate) sidecars: SidecarCache,
@@ -96,6 +100,7 @@ impl Archive {
             sidecars: SidecarCache::new(options.dedup_memory_bytes),
             compressors: Arc::default(),
             write_memory_bytes: options.write_memory_bytes,
+            in_place: options.in_place,
             write_memory_used: AtomicUsize::new(0),
             root,
         })))
@@ -104,6 +109,11 @@ impl Archive {
     /// The root folder, absolute.
     pub fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    /// [`ArchiveOptions::in_place`].
+    pub fn works_in_place(&self) -> bool {
+        self.0.in_place
     }
 
     /// Where the file of a segment lies.

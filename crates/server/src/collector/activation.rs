@@ -33,7 +33,8 @@ use super::progress::{Activity, TenantReport};
 /// How often rounds follow each other within one activation because subscriptions had to be looked at anew.
 const RESUBSCRIPTIONS: u32 = 3;
 
-/// A tenant with nothing to list is looked at this often: somebody may have enabled something.
+/// A tenant with nothing to list is looked at this often, or as often as it is polled if that is rarer: somebody may have
+/// enabled something.
 const NOTHING_TO_LIST: Duration = Duration::from_secs(5 * 60);
 
 /// Between two activations of a tenant that nothing has woken: whatever says that something is due at once, over and over,
@@ -341,7 +342,8 @@ impl Worker {
     /// When something is due again.
     async fn wake_at(&self, context: &Context, tenant: &Tenant) -> Result<Timestamp, LedgerError> {
         let now = context.clock.now();
-        let idle = TimeDelta::from_std(NOTHING_TO_LIST).unwrap_or(TimeDelta::MAX);
+        let idle = NOTHING_TO_LIST.max(context.settings.collect.poll_interval);
+        let idle = TimeDelta::from_std(idle).unwrap_or(TimeDelta::MAX);
         let mut wake = now.checked_add_signed(idle).unwrap_or(now);
         // The content types' polls drift apart; waiting a little gathers them into fewer activations.
         let gather = TimeDelta::from_std(context.settings.collect.poll_interval / 6).unwrap_or(TimeDelta::MAX);

@@ -113,10 +113,10 @@ impl<'a> Committer<'a> {
         };
         let turn = Arc::clone(&self.files).lock_owned().await;
         let archive = self.context.archive.clone();
-        let batch = blocking(move || Batch::begin(&archive, commit, turn)).await?;
+        let batch = blocking(&self.context.archive, move || Batch::begin(&archive, commit, turn)).await?;
         let batch = self.gather(batch, first, pieces).await?;
         let sealing = Instant::now();
-        let mut sealed = blocking(move || batch.seal()).await?;
+        let mut sealed = blocking(&self.context.archive, move || batch.seal()).await?;
         let (commit, counts) = self.commit_of(number, &mut sealed);
         self.commit(commit.clone(), &sealed.committed).await?;
         // Stopping here is safe: the ledger has it.
@@ -149,7 +149,7 @@ impl<'a> Committer<'a> {
             contents += ready.iter().filter(|piece| !matches!(piece, Piece::Items { .. })).count();
             let some = std::mem::take(&mut ready);
             // One hand-over of the batch to a thread and back for all that has gathered meanwhile.
-            batch = blocking(move || batch.take_all(some).map(|()| batch)).await?;
+            batch = blocking(&self.context.archive, move || batch.take_all(some).map(|()| batch)).await?;
             if bytes >= limits.commit_bytes || contents >= limits.commit_contents {
                 return Ok(batch);
             }
@@ -241,7 +241,7 @@ impl<'a> Committer<'a> {
         }
         let (archive, committed) = (self.context.archive.clone(), committed.clone());
         // What cannot be removed now is removed at the tenant's next start.
-        let _ = tokio::task::spawn_blocking(move || archive.discard(&committed)).await;
+        let _ = blocking(&self.context.archive, move || archive.discard(&committed)).await;
         Err(error.into())
     }
 

@@ -69,7 +69,7 @@ impl House<'_> {
         rows.extend(self.ledger.obsolete(tenant).await?.into_iter().map(|(row, _)| row));
         let known = set_of(tenant, &rows);
         let archive = self.archive.clone();
-        let removed = blocking(move || {
+        let removed = blocking(self.archive, move || {
             let _turn = turn;
             archive.remove_orphans(tenant, &known, last_commit.0)
         })
@@ -111,7 +111,7 @@ impl House<'_> {
         let removed: Vec<SegmentRow> = inputs.iter().map(row_of).collect();
         let (archive, stop, again) = (self.archive.clone(), stop.clone(), inputs.clone());
         // The turn goes with the work: were we dropped here, nobody else may touch the files until it has ended.
-        let (merged, turn) = blocking(move || {
+        let (merged, turn) = blocking(self.archive, move || {
             let merged = archive.merge(&inputs, number.0, &|| *stop.borrow());
             Ok((merged, turn))
         })
@@ -174,7 +174,7 @@ impl House<'_> {
         let segments: Vec<Segment> = rows.iter().filter_map(|row| segment_of(self.tenant, row)).collect();
         let archive = self.archive.clone();
         let turn = Arc::clone(self.files).lock_owned().await;
-        blocking(move || {
+        blocking(self.archive, move || {
             let _turn = turn;
             archive.delete_segments(&segments)
         })
@@ -188,7 +188,7 @@ impl House<'_> {
     pub(super) async fn look_at(&self, segments: Vec<Segment>) -> Result<(), CommitFailure> {
         let (tenant, archive, looked_at) = (self.tenant, self.archive.clone(), segments.clone());
         let turn = Arc::clone(self.files).lock_owned().await;
-        let verified = blocking(move || {
+        let verified = blocking(self.archive, move || {
             let _turn = turn;
             archive.verify(&segments, Depth::Records, |_| ())
         })
@@ -227,7 +227,7 @@ impl House<'_> {
         if !old.is_empty() {
             let (tenant, archive) = (self.tenant, self.archive.clone());
             let turn = Arc::clone(self.files).lock_owned().await;
-            let removed = blocking(move || {
+            let removed = blocking(self.archive, move || {
                 let _turn = turn;
                 archive.delete_sidecars(&old)
             })
@@ -252,8 +252,12 @@ impl House<'_> {
 
 /// Runs work on the archive's files on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
+    archive: &Archive,
     work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
 ) -> Result<T, CommitFailure> {
+    if archive.works_in_place() {
+        return Ok(work()?);
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => Ok(result?),
         Err(error) => Err(CommitFailure::Thread(error.to_string())),

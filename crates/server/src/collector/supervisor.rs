@@ -4,7 +4,7 @@
 //! Never does a tenant's work and never loses a task: each activation is registered under its tenant, joined, and, when it
 //! dies of a bug, noted and started again later. Wake-ups carry no data; an activation reads the ledger anew each time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) struct Supervisor {
     mode: Mode,
     /// Only these; all when empty.
     only: Vec<TenantId>,
-    entries: HashMap<TenantId, Entry>,
+    entries: BTreeMap<TenantId, Entry>,
     /// Who is to start when, the next first.
     due: BTreeSet<(Instant, TenantId)>,
     running: JoinSet<(TenantId, Next)>,
@@ -79,7 +79,7 @@ impl Supervisor {
             context,
             mode,
             only: only.to_vec(),
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             due: BTreeSet::new(),
             running: JoinSet::new(),
             names: HashMap::new(),
