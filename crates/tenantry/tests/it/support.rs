@@ -66,6 +66,12 @@ impl Microsoft {
         self.emulator.requests().iter().map(|count| count.count).sum()
     }
 
+    /// Blobs asked for so far.
+    pub(crate) fn fetches(&self) -> u64 {
+        let requests = self.emulator.requests();
+        requests.iter().filter(|count| count.operation == "retrieve").map(|count| count.count).sum()
+    }
+
     /// Waits for late content; everything there will ever be can be listed afterwards.
     pub(crate) fn wait_until_complete(&self) {
         while !self.emulator.world().truth().complete {
