@@ -1,0 +1,145 @@
+//! What the command does: each prints what it found and says whether all is well.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use simulator::{Bug, Options, Outcome, run};
+
+use crate::arguments::Arguments;
+
+/// Runs that are shown one by one before the rest is only counted.
+const SHOWN: usize = 20;
+
+/// Runs `count` seeds on all processors, and tells of each as it ends; `tell` says whether to go on.
+fn each(arguments: &Arguments, count: u64, options: Options, tell: impl Fn(&Outcome) -> bool + Sync) {
+    let (next, stop) = (AtomicU64::new(arguments.from), AtomicBool::new(false));
+    let until = arguments.from.saturating_add(count);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= until {
+                        return;
+                    }
+                    if !tell(&run(seed, options)) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Many seeds; the failing ones are printed with the command that shows what happened.
+pub(crate) fn many(arguments: &Arguments) -> bool {
+    let started = Instant::now();
+    let options = Options { days: arguments.days, bug: arguments.bug, ..Options::default() };
+    let count = arguments.seeds.unwrap_or(100);
+    println!("seeds {}..{}", arguments.from, arguments.from.saturating_add(count));
+    let sums = Mutex::new((0, 0, 0, 0, 0, Vec::new()));
+    each(arguments, count, options, |outcome| {
+        let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.0 += 1;
+        sums.1 += outcome.counts.steps;
+        sums.2 += outcome.counts.crashes;
+        sums.3 += outcome.counts.records;
+        sums.4 += outcome.counts.lost;
+        if let Some(failure) = &outcome.failure {
+            sums.5.push(outcome.seed);
+            if sums.5.len() <= SHOWN {
+                println!("seed {}: {failure}\n  cargo xtask simulate --seed {} --trace", outcome.seed, outcome.seed);
+            }
+        }
+        if sums.0 % 100 == 0 {
+            println!("{} seeds, {} failed, {:.0} s", sums.0, sums.5.len(), started.elapsed().as_secs_f64());
+        }
+        true
+    });
+    let (seeds, steps, crashes, records, lost, failed) = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!(
+        "{seeds} seeds of {} days: {steps} steps, {crashes} crashes, {records} records, {lost} contents named as lost; {} failed; {:.1} s",
+        arguments.days,
+        failed.len(),
+        started.elapsed().as_secs_f64()
+    );
+    if !failed.is_empty() {
+        println!("failed: {failed:?}");
+    }
+    failed.is_empty()
+}
+
+/// One seed.
+pub(crate) fn one(arguments: &Arguments, trace: bool) -> bool {
+    let keep = if trace { usize::MAX } else { 0 };
+    let outcome = run(arguments.from, Options { days: arguments.days, bug: arguments.bug, keep, ..Options::default() });
+    for line in &outcome.lines {
+        println!("{line}");
+    }
+    println!("seed {}: {:?}, trace {}", outcome.seed, outcome.counts, outcome.digest);
+    match &outcome.failure {
+        Some(failure) => println!("FAILED: {failure}"),
+        None => println!("all is well"),
+    }
+    outcome.failure.is_none()
+}
+
+/// Each planted bug until it is found.
+pub(crate) fn planted(arguments: &Arguments) -> bool {
+    let most = arguments.seeds.unwrap_or(1000);
+    let mut all = true;
+    for (name, bug) in Bug::ALL {
+        if arguments.bug.is_some_and(|only| only != bug) {
+            continue;
+        }
+        let started = Instant::now();
+        let (tried, found) = (AtomicU64::new(0), Mutex::new(None));
+        each(arguments, most, Options { days: arguments.days, bug: Some(bug), ..Options::default() }, |outcome| {
+            tried.fetch_add(1, Ordering::Relaxed);
+            let Some(failure) = &outcome.failure else { return true };
+            found.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((outcome.seed, failure.clone()));
+            false
+        });
+        let (tried, seconds) = (tried.into_inner(), started.elapsed().as_secs_f64());
+        match found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some((seed, failure)) => {
+                println!("{name}: found by seed {seed} after {tried} seeds, {seconds:.1} s: {failure}")
+            }
+            None => {
+                println!("{name}: NOT FOUND in {tried} seeds, {seconds:.1} s");
+                all = false;
+            }
+        }
+    }
+    all
+}
+
+/// What expires after a week has made room for what came since: from the second week on nothing grows but by the way.
+fn stays_small(weeks: &[simulator::Week]) -> bool {
+    let (Some(second), Some(last)) = (weeks.get(1), weeks.last()) else { return false };
+    let small = last.ledger_bytes <= second.ledger_bytes * 3 / 2 && last.resident_kib <= second.resident_kib * 5 / 4;
+    println!("{}", if small { "neither grows after the second week" } else { "FAILED: it grows" });
+    small
+}
+
+/// A month without hardship, week by week.
+pub(crate) fn month(arguments: &Arguments) -> bool {
+    let weeks = simulator::month(arguments.from);
+    match weeks {
+        Ok(weeks) => {
+            for week in &weeks {
+                println!(
+                    "day {:>2}: ledger {:>8} bytes, process {:>6} KiB, {} records",
+                    week.day, week.ledger_bytes, week.resident_kib, week.records
+                );
+            }
+            stays_small(&weeks)
+        }
+        Err(error) => {
+            println!("FAILED: {error}");
+            false
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The collector's settings, from a plan's tuning.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use emulator::DEFAULT_SECRET;
+use protocol::cloud::{Cloud, CustomCloud};
+use protocol::ids::PublisherId;
+use protocol::secret::ClientSecret;
+use server::settings::{AppSettings, CollectSettings, Credential, Limits, Settings, TokenEndpoint};
+
+use crate::plan::Plan;
+use crate::plant::Bug;
+
+pub(crate) fn settings(
+    plan: &Plan,
+    app: &emulator::app::AppRegistration,
+    data_dir: PathBuf,
+    bug: Option<Bug>,
+) -> Result<Settings, String> {
+    let root = "http://127.0.0.1:7000".to_owned();
+    let custom = CustomCloud { login: root.clone(), activity: root, graph: None, resource: None };
+    let tuning = &plan.tuning;
+    let mut limits = Limits {
+        fetches_per_tenant: tuning.fetches_per_tenant,
+        listings_per_tenant: tuning.listings_per_tenant,
+        commit_contents: tuning.commit_contents,
+        obsolete_grace: tuning.obsolete_grace,
+        tenants_interval: tuning.tenants_interval,
+        ..Limits::default()
+    };
+    if bug == Some(Bug::EndsWhileFetching) {
+        limits.stop_grace = Duration::ZERO;
+    }
+    Ok(Settings {
+        data_dir,
+        app: AppSettings {
+            client_id: app.client_id,
+            publisher_id: PublisherId::from_uuid(*app.home_tenant.as_uuid()),
+            credentials: vec![Credential::Secret(ClientSecret::new(DEFAULT_SECRET))],
+            token_endpoint: TokenEndpoint::V2,
+        },
+        cloud: Cloud::custom(&custom).map_err(|error| format!("no cloud: {error}"))?,
+        collect: CollectSettings {
+            content_types: tuning.content_types.clone(),
+            poll_interval: tuning.poll_interval,
+            commit_interval: tuning.commit_interval,
+            requests_per_minute: tuning.requests_per_minute,
+            tile: tuning.tile,
+        },
+        retention: None,
+        limits,
+    })
+}

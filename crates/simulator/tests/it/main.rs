@@ -1,0 +1,4 @@
+//! The simulator held to its own promises, and seeds that once found something.
+
+#[cfg(test)]
+mod seeds;
