@@ -30,8 +30,10 @@ use crate::rig::{Rig, small_world};
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     Works,
+    /// There is no room on the disk: nothing is written.
+    Full,
     /// Somebody else holds the ledger: nothing is written.
     Busy,
     /// It is written, and the answer is an error all the same.
@@ -41,14 +43,14 @@ enum Fate {
 }
 
 /// Asks before every call what is to become of it: by the method's name and how often it was called before.
-struct FaultyLedger {
+pub(crate) struct FaultyLedger {
     inner: SqliteLedger,
     fate: Box<dyn Fn(&'static str, u32) -> Fate + Send + Sync>,
     calls: Mutex<BTreeMap<&'static str, u32>>,
 }
 
 impl FaultyLedger {
-    fn new(rig: &Rig, fate: impl Fn(&'static str, u32) -> Fate + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(rig: &Rig, fate: impl Fn(&'static str, u32) -> Fate + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { inner: rig.ledger.clone(), fate: Box::new(fate), calls: Mutex::default() })
     }
 
@@ -69,6 +71,7 @@ macro_rules! delegate {
                     let fate = self.fate_of(stringify!($name));
                     match fate {
                         Fate::Busy => return Err(LedgerError::Busy { path }),
+                        Fate::Full => return Err(LedgerError::DiskFull { path }),
                         Fate::Hangs => std::future::pending::<()>().await,
                         Fate::Works | Fate::WrittenAndFails => {}
                     }

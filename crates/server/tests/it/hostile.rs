@@ -15,12 +15,12 @@ use crate::rig::{Rig, RouterTransport, small_world};
 const PIECE: usize = 64 << 10;
 
 /// The status and body that take the place of an answer.
-type Forged = Option<(u16, String)>;
+pub(crate) type Forged = Option<(u16, String)>;
 
 /// Lets everything through but what is forged.
-struct Forger<F> {
-    inner: Arc<RouterTransport>,
-    forge: F,
+pub(crate) struct Forger<F> {
+    pub(crate) inner: Arc<RouterTransport>,
+    pub(crate) forge: F,
 }
 
 impl<F: Fn(&Request<Vec<u8>>) -> Forged + Send + Sync> Transport for Forger<F> {
@@ -87,7 +87,13 @@ fn bearer(request: &Request<Vec<u8>>) -> String {
 }
 
 /// A feed with `contents` contents of one type, `1$1` and so on, but not what is in them.
-fn feed(request: &Request<Vec<u8>>, token: &str, tenant: TenantId, created: Timestamp, contents: usize) -> Forged {
+pub(crate) fn feed(
+    request: &Request<Vec<u8>>,
+    token: &str,
+    tenant: TenantId,
+    created: Timestamp,
+    contents: usize,
+) -> Forged {
     let path = request.uri().path();
     if path.contains("/oauth2") {
         return Some((200, format!(r#"{{"access_token":"{token}","expires_in":3599}}"#)));

@@ -29,7 +29,13 @@ mod mended;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod pace;
+#[cfg(test)]
+mod repeats;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
