@@ -1,7 +1,8 @@
 """A customer's admin in a real browser: from the link over Microsoft's pages to the live page, and every way it goes wrong.
 
 Chromium, headless, against the emulator and `tenantry serve`. Nothing here knows the site's code: it clicks what a person
-would click and reads what a person would read. Each failed run must end on its page and add no tenant.
+would click and reads what a person would read. Each failed run must end on its page and add no tenant. Every page that is
+read is measured: the contrast of each of its texts, in light and in dark; and one person has no scripts.
 """
 
 import json
@@ -28,6 +29,43 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+# The least contrast of each text that is shown, by WCAG 2.2's formula, and that text.
+CONTRAST = """() => {
+  const channels = (color) => {
+    const [r, g, b, a] = color.match(/[0-9.]+/g).map(Number);
+    return { rgb: [r, g, b], alpha: a === undefined ? 1 : a };
+  };
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((value) => {
+      const part = value / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const { rgb, alpha } = channels(getComputedStyle(one).backgroundColor);
+      if (alpha === 1) return rgb;
+      if (alpha > 0) throw new Error("a background that lets others through cannot be measured");
+    }
+    throw new Error("nothing stands behind the text");
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let worst = { ratio: 22, text: "" };
+  while (texts.nextNode()) {
+    const text = texts.currentNode.textContent.trim();
+    const element = texts.currentNode.parentElement;
+    if (!text || !element.checkVisibility()) continue;
+    const { rgb, alpha } = channels(getComputedStyle(element).color);
+    if (alpha !== 1) throw new Error("a text that lets others through cannot be measured");
+    const lights = [luminance(rgb), luminance(behind(element))].sort((one, other) => other - one);
+    const ratio = (lights[0] + 0.05) / (lights[1] + 0.05);
+    if (ratio < worst.ratio) worst = { ratio, text };
+  }
+  return worst;
+}"""
 
 
 class Site:
@@ -76,8 +114,8 @@ class Site:
 class Person:
     """A browser profile of its own: no cookie of anybody else's."""
 
-    def __init__(self, chromium, site):
-        self.context = chromium.new_context(java_script_enabled=True)
+    def __init__(self, chromium, site, scripts=True):
+        self.context = chromium.new_context(java_script_enabled=scripts)
         self.page = self.context.new_page()
         self.page.set_default_timeout(SECONDS * 1000)
         self.site = site
@@ -107,6 +145,12 @@ class Person:
         assert found == heading, "%r instead of %r at %s" % (found, heading, self.page.url)
         assert self.page.locator("html").get_attribute("lang") == "en"
         assert not self.foreign, self.foreign
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)
+            worst = self.page.evaluate(CONTRAST)
+            # WCAG 2.2, 1.4.3: 4.5 for texts of any size.
+            assert worst["text"] and worst["ratio"] >= 4.5, (heading, scheme, worst)
+        self.page.emulate_media(color_scheme="light")
         if heading != "Your organization is connected":
             assert self.page.get_by_role("heading", level=2, name="What to do next").count() == 1
 
@@ -128,15 +172,15 @@ def go_to_the_end(person, who):
         person.sign_in(who)
 
 
-def accepts_and_watches(chromium, site, about, number):
-    person = Person(chromium, site)
+def accepts_and_watches(chromium, site, about, number, scripts=True):
+    person = Person(chromium, site, scripts)
     before = site.tenants()
     person.open(site.link("--label", "Customer %d" % number)["link"])
     go_to_the_end(person, account(about, number))
     person.reads("Your organization is connected")
     tenant = about["tenants"][number]["id"]
     assert person.page.url == site.url + "/consent/live/" + tenant, person.page.url
-    # Live: the number rises while nobody touches the page.
+    # Live: the number rises while nobody touches the page; without scripts, the page loads itself again.
     records = person.page.locator("[data-count=records]")
     playwright.sync_api.expect(records).not_to_have_text("0", timeout=SECONDS * 1000)
     playwright.sync_api.expect(person.page.get_by_role("status")).to_contain_text("Audit records are arriving")
@@ -233,7 +277,7 @@ def main():
     assert CHROMIUM, "there is no chromium: apt-get install chromium"
     with tempfile.TemporaryDirectory() as folder, playwright.sync_api.sync_playwright() as driver:
         emulator = subprocess.Popen(
-            [TENANTRY, "emulate", "--listen", "127.0.0.1:0", "--tenants", "6", "--seed", "9", "--json"],
+            [TENANTRY, "emulate", "--listen", "127.0.0.1:0", "--tenants", "7", "--seed", "9", "--json"],
             stdout=subprocess.PIPE, text=True,
         )
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"])
@@ -269,10 +313,14 @@ def main():
                 records = accepts_and_watches(chromium, site, about, 4)
                 assert records > 0
                 accepts_and_watches(chromium, site, about, 5)
+                accepts_and_watches(chromium, site, about, 6, scripts=False)
                 used = site.run("consent-link", "list")
-                assert sum(link["uses"] for link in used) == 2, used
-                print("%s: link to live page with first records; declined, no admin, withdrawn, expired, replayed, forged state, "
-                      "forged tenant, wrong tenant: no tenant added" % method)
+                assert sum(link["uses"] for link in used) == 3, used
+                log = site.run("consent-link", "log")
+                assert [entry["account"] for entry in log] == [account(about, number) for number in (6, 5, 4)], log
+                print("%s: link to live page with first records, with scripts and without; declined, no admin, withdrawn, "
+                      "expired, replayed, forged state, forged tenant, wrong tenant: no tenant added; every page's contrast "
+                      "at least 4.5 in light and dark" % method)
         finally:
             for site in sites:
                 site.stop()

@@ -222,7 +222,11 @@ impl Worker {
         stop: &watch::Receiver<bool>,
         memory: &mut Memory,
     ) -> Result<Round, CommitFailure> {
-        let Some(tenant) = self.read_tenant(context, memory).await? else { return Ok(Round::Gone) };
+        let Some(tenant) = self.read_tenant(context, memory).await? else {
+            self.leave(context, memory).await?;
+            return Ok(Round::Gone);
+        };
+        memory.was_here = true;
         if context.take_renewed(self.tenant) {
             memory.release();
         }
@@ -268,6 +272,21 @@ impl Worker {
             memory.is_read = true;
         }
         Ok(Some(tenant))
+    }
+
+    /// The tenant is not collected any more. Where it was purged meanwhile, what a commit under way has written goes too:
+    /// whoever purged it could not see that. A row that this ledger has had vanishes in no other way.
+    async fn leave(&self, context: &Context, memory: &mut Memory) -> Result<(), CommitFailure> {
+        if !memory.was_here || context.ledger.tenant(self.tenant).await?.is_some() {
+            return Ok(());
+        }
+        let _files = self.files.lock().await;
+        let (archive, tenant) = (context.archive.clone(), self.tenant);
+        let purged = tokio::task::spawn_blocking(move || archive.purge_tenant(tenant)).await;
+        purged.map_err(|error| CommitFailure::Thread(error.to_string()))??;
+        memory.was_here = false;
+        tracing::info!(tenant = %self.tenant, "the tenant was purged; nothing of it is left here");
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "one caller; a struct of these would be the round itself")]

@@ -31,6 +31,8 @@ pub(super) struct TenantHold {
 pub(super) struct Memory {
     /// The tenant's files are what the ledger says: orphans were removed, and no commit has failed since.
     pub(super) is_clean: bool,
+    /// The ledger has had this tenant, active, since this process began.
+    pub(super) was_here: bool,
     /// The book was read from the ledger.
     pub(super) is_read: bool,
     pub(super) book: Book,

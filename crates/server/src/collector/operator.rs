@@ -172,8 +172,20 @@ pub async fn compact(
     let Some(known) = known else {
         return Err(CompactError(LedgerError::UnknownTenant { tenant }.into()));
     };
-    house.clear_orphans(known.last_commit).await.map_err(CompactError)?;
-    let expired = house.expire().await.map_err(CompactError)?;
-    let merged = house.merge(Grace::None, &stop).await.map_err(CompactError)?;
-    Ok(Compacted { expired, ..merged })
+    let compacted = async {
+        house.clear_orphans(known.last_commit).await?;
+        let expired = house.expire().await?;
+        let merged = house.merge(Grace::None, &stop).await?;
+        Ok(Compacted { expired, ..merged })
+    };
+    let compacted = compacted.await;
+    if compacted.is_err() && matches!(ledger.tenant(tenant).await, Ok(None)) {
+        // Purged meanwhile, by somebody who could not see what was just being written.
+        let archive = archive.clone();
+        let purged = tokio::task::spawn_blocking(move || archive.purge_tenant(tenant)).await;
+        purged
+            .map_err(|error| CompactError(CommitFailure::Thread(error.to_string())))?
+            .map_err(|error| CompactError(error.into()))?;
+    }
+    compacted.map_err(CompactError)
 }

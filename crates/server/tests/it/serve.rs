@@ -147,3 +147,43 @@ async fn a_wake_up_is_a_poll_at_once() {
     assert!(rig.requests("content") <= 5);
     serving.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_is_purged_under_its_worker_leaves_nothing_behind() {
+    for (seed, noticed) in [(8, true), (9, false)] {
+        let mut rig = Rig::new(small_world(seed, 2, 2_000), FaultPlan::default()).await;
+        // Many small commits, so that one is under way whenever it happens.
+        rig.settings.limits.commit_contents = 3;
+        let [first, second] = rig.tenants()[..] else { panic!("two tenants") };
+        let serving = serve(&rig);
+        while rig.ledger.segments(first).await.unwrap().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        rig.ledger.set_tenant_state(first, TenantState::Removed, rig.now()).await.unwrap();
+        if noticed {
+            tokio::time::sleep(Duration::from_millis(2_050)).await;
+        }
+        rig.ledger.purge_tenant(first).await.unwrap();
+        // As another process does it: it cannot know what is being written.
+        let _ = rig.archive.purge_tenant(first);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let left: Vec<_> = walk(rig.archive.root()).filter(|path| path.contains(&first.to_string())).collect();
+        assert_eq!(left, Vec::<String>::new(), "seed {seed}");
+        assert!(serving.collector.board().tenant(first).is_none());
+        rig.emulator.clear_requests();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(rig.requests_of(first), 0);
+        let report = serving.stop().await;
+        assert_eq!(report.problem, None);
+        assert_eq!(rig.archived().await[&second], rig.published()[&second], "the other one is whole");
+    }
+}
+
+/// Every file and folder beneath a folder.
+fn walk(folder: &std::path::Path) -> Box<dyn Iterator<Item = String>> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    Box::new(entries.flat_map(|path| {
+        let beneath = if path.is_dir() { walk(&path) } else { Box::new(std::iter::empty()) };
+        std::iter::once(path.display().to_string()).chain(beneath)
+    }))
+}

@@ -28,9 +28,13 @@ pub(crate) enum Offboarded {
 /// Waits until a collector that may be running beside us has left the tenant.
 pub(crate) async fn wait_for_collector(config: &Config) {
     if store::lock(config).is_err() {
-        // It leaves when it next looks at the tenants, and starts nothing afterwards.
-        tokio::time::sleep(Limits::default().tenants_interval + Duration::from_secs(1)).await;
+        wait_to_be_noticed().await;
     }
+}
+
+/// A collector leaves a tenant when it next looks at the tenants, and starts nothing afterwards.
+pub(crate) async fn wait_to_be_noticed() {
+    tokio::time::sleep(Limits::default().tenants_interval + Duration::from_secs(1)).await;
 }
 
 /// Stops what is enabled.

@@ -6,7 +6,7 @@ use serde_json::json;
 use server::collector::Started;
 use server::engine::model::{Tenant, TenantState};
 use server::protocol::activity::SubscriptionStatus;
-use server::protocol::ids::ContentType;
+use server::protocol::ids::{ContentType, TenantId};
 
 use super::collect::{OpenCollector, open_beside};
 use super::{load, store};
@@ -28,10 +28,8 @@ pub(crate) async fn run(global: &Global, command: SubscriptionCommand) -> Result
 async fn list(global: &Global, open: &OpenCollector, filter: &SubscriptionFilter) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for tenant in tenants(open, filter).await? {
-        let listed = open.collector.list_subscriptions(tenant.id).await;
-        for subscription in
-            listed.map_err(|error| Failure::new(Code::Refused, format!("tenant {}: {error}", tenant.id)))?
-        {
+        let listed = open.collector.list_subscriptions(tenant).await;
+        for subscription in listed.map_err(|error| Failure::new(Code::Refused, format!("tenant {tenant}: {error}")))? {
             if filter.content_type.is_empty() || filter.content_type.contains(&subscription.content_type) {
                 let status = match subscription.status {
                     SubscriptionStatus::Enabled => "enabled".to_owned(),
@@ -39,7 +37,7 @@ async fn list(global: &Global, open: &OpenCollector, filter: &SubscriptionFilter
                     SubscriptionStatus::Unknown => "unknown".to_owned(),
                     SubscriptionStatus::Other(text) => text,
                 };
-                rows.push((tenant.id, subscription.content_type, status));
+                rows.push((tenant, subscription.content_type, status));
             }
         }
     }
@@ -66,7 +64,7 @@ async fn start(
     filter: &SubscriptionFilter,
 ) -> Result<(), Failure> {
     let mut results = Vec::new();
-    for tenant in tenants(open, filter).await? {
+    for tenant in known_tenants(open, filter).await? {
         let refused = |error| Failure::new(Code::Refused, format!("tenant {}: {error}", tenant.id));
         let listed = open.collector.list_subscriptions(tenant.id).await.map_err(refused)?;
         for content_type in content_types(config, filter) {
@@ -100,13 +98,13 @@ async fn stop(
     for tenant in tenants(open, filter).await? {
         for content_type in content_types(config, filter) {
             let result = if yes {
-                let stopped = open.collector.stop_subscription(tenant.id, content_type).await;
-                stopped.map_err(|error| Failure::new(Code::Refused, format!("tenant {}: {error}", tenant.id)))?;
+                let stopped = open.collector.stop_subscription(tenant, content_type).await;
+                stopped.map_err(|error| Failure::new(Code::Refused, format!("tenant {tenant}: {error}")))?;
                 "stopped; a running collector starts it again unless the tenant is paused"
             } else {
                 "would stop: what happens until the next start can never be collected; add --yes to do it"
             };
-            results.push((tenant.id.to_string(), content_type.to_string(), result.to_owned()));
+            results.push((tenant.to_string(), content_type.to_string(), result.to_owned()));
         }
     }
     print_results(global, results)
@@ -126,8 +124,17 @@ fn print_results(global: &Global, results: Vec<(String, String, String)>) -> Res
     present::print(&present::table(&["tenant", "content type", "result"], &[], rows))
 }
 
-/// Those named; all active ones when none is. A removed tenant must be named: its subscriptions go on until stopped.
-async fn tenants(open: &OpenCollector, filter: &SubscriptionFilter) -> Result<Vec<Tenant>, Failure> {
+/// Those named, known here or not: the subscriptions of one that was purged go on until they are stopped. All active ones
+/// when none is named.
+async fn tenants(open: &OpenCollector, filter: &SubscriptionFilter) -> Result<Vec<TenantId>, Failure> {
+    if !filter.tenant.is_empty() {
+        return Ok(filter.tenant.clone());
+    }
+    Ok(known_tenants(open, filter).await?.into_iter().map(|tenant| tenant.id).collect())
+}
+
+/// Those named, as the ledger knows them; all active ones when none is named.
+async fn known_tenants(open: &OpenCollector, filter: &SubscriptionFilter) -> Result<Vec<Tenant>, Failure> {
     let mut tenants = store::selected_tenants(open.ledger.as_ref(), &filter.tenant).await?;
     if filter.tenant.is_empty() {
         tenants.retain(|tenant| tenant.state == TenantState::Active);

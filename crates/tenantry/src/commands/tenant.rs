@@ -15,7 +15,7 @@ use server::protocol::ids::TenantId;
 use server::residence::{LookUp, look_up};
 use server::transport::{HttpTransport, Timeouts};
 
-use super::offboard::{Offboarded, stop_subscriptions, wait_for_collector};
+use super::offboard::{Offboarded, stop_subscriptions, wait_for_collector, wait_to_be_noticed};
 use super::{load, store};
 use crate::cli::{Global, TenantCommand};
 use crate::config::Config;
@@ -239,12 +239,20 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
             segments.len()
         ));
     }
-    // A collector that still writes would bring back what is being deleted.
-    let _lock = store::lock(config)?;
+    // Beside a collector it goes as well: that one leaves the tenant, and takes with it what it was just writing.
+    let lock = store::lock(config);
+    if let Err(failure) = &lock
+        && failure.code != Code::Busy
+    {
+        return lock.map(|_| ());
+    }
     if tenant.state != TenantState::Removed {
         ledger.set_tenant_state(id, TenantState::Removed, store::now()).await.map_err(store::ledger_failure)?;
     }
     close_doors(ledger.as_ref(), id).await?;
+    if lock.is_err() {
+        wait_to_be_noticed().await;
+    }
     // Whoever wants the records gone is not held up by Microsoft; what could not be stopped is said.
     let offboarded = stop_subscriptions(config, id).await;
     if let Offboarded::Failed(problem) = &offboarded {
@@ -252,7 +260,13 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
     }
     // The ledger first: from then on no query names the files. What a crash leaves behind is no segment of anybody.
     ledger.purge_tenant(id).await.map_err(store::ledger_failure)?;
-    store::open_archive(config)?.purge_tenant(id).map_err(store::archive_failure)?;
+    match store::open_archive(config)?.purge_tenant(id) {
+        // It may write at this very moment, and removes what it has written when it is done.
+        Err(error) if lock.is_err() => {
+            tracing::warn!(tenant = %id, %error, "what the collector is writing goes as soon as it has left the tenant");
+        }
+        purged => purged.map_err(store::archive_failure)?,
+    }
     if global.json {
         return present::print_json(&json!({
             "tenant_id": id, "purged_records": records, "subscriptions_stopped": stopped(&offboarded),
