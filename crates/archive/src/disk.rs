@@ -278,7 +278,12 @@ mod tests {
     /// A process: it opens the archive, tidies up, and commits. What it commits never becomes visible.
     fn life(root: &Path) -> Result<(), ArchiveError> {
         let archive = Archive::open(&ArchiveOptions::at(root))?;
-        archive.remove_orphans(tenant(), &SegmentSet::default(), 0)?;
+        archive.remove_orphans(
+            tenant(),
+            &SegmentSet::default(),
+            0,
+            parse_timestamp("2026-03-05T00:00:00Z").unwrap(),
+        )?;
         commit(&archive).map(drop)
     }
 

@@ -63,20 +63,21 @@ pub enum ArchiveError {
         /// The format it names, if it can be read.
         format: Option<u64>,
     },
-    /// Files on disk are ahead of what the ledger knows by more than one crash can explain.
+    /// The archive belongs to another ledger than the one in use, or there is none in use.
     #[error(
-        "the archive holds {commits} commits of tenant {tenant} up to number {highest}, but the ledger ends at {last_commit}: \
-         the ledger is older than the archive or belongs to another one; restore the ledger, or use an empty archive folder"
+        "the archive {} belongs to {}, {}: restore the ledger that belongs to it from a backup, or set the archive folder \
+         aside (give it another name) to begin a new one",
+        root.display(),
+        owner.as_ref().map_or_else(|| "a ledger that knows its segments".to_owned(), |owner| format!("ledger {owner}")),
+        ledger.as_ref().map_or_else(|| "which is not there".to_owned(), |ledger| format!("and this is ledger {ledger}"))
     )]
-    LedgerBehind {
-        /// Whose.
-        tenant: TenantId,
-        /// How many commit numbers beyond the ledger's last stand on disk.
-        commits: usize,
-        /// The highest of them.
-        highest: u64,
-        /// The last commit the ledger knows.
-        last_commit: u64,
+    OtherLedger {
+        /// The archive's folder.
+        root: PathBuf,
+        /// The ledger its mark names, if it names one.
+        owner: Option<String>,
+        /// The ledger in use, if there is one.
+        ledger: Option<String>,
     },
     /// The commit failed before and can only be abandoned.
     #[error("commit {commit} of tenant {tenant} failed before and can only be abandoned")]

@@ -15,7 +15,7 @@ use crate::commit::{CommitWriter, NewCommit};
 use crate::disk::{self, NewFile};
 use crate::raw_column::IdleCompressors;
 use crate::segment::{Segment, date_folder, tenant_folder};
-use crate::{ArchiveError, files, quarantine, sidecar};
+use crate::{ArchiveError, files, orphans, quarantine, sidecar};
 
 /// Where the archive lies and how much memory it may take.
 #[derive(Debug, Clone)]
@@ -64,7 +64,9 @@ impl Archive {
     pub fn open(options: &ArchiveOptions) -> Result<Self, ArchiveError> {
         files::create_folder(&options.root)?;
         probe_writable(&options.root)?;
-        write_mark(&options.root)?;
+        if !mark_path(&options.root).exists() {
+            write_mark(&options.root, &serde_json::json!({ "archive_format": FORMAT }))?;
+        }
         let archive = Self::open_read_only(options)?;
         archive.sync_upper_folders()?;
         Ok(archive)
@@ -160,12 +162,15 @@ impl Archive {
         Ok(removed)
     }
 
-    /// Removes all that the archive holds of a tenant: segments, sidecars, quarantine. For `tenant remove --purge`.
+    /// Removes all that the archive holds of a tenant: segments, sidecars, quarantine, what was set aside. For `tenant remove --purge`.
     pub fn purge_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
         let root = self.root();
-        for folder in
-            [tenant_folder(root, tenant), sidecar::tenant_folder(root, tenant), quarantine::tenant_folder(root, tenant)]
-        {
+        for folder in [
+            tenant_folder(root, tenant),
+            sidecar::tenant_folder(root, tenant),
+            quarantine::tenant_folder(root, tenant),
+            orphans::aside_folder(root, tenant),
+        ] {
             if files::remove_folder(&folder)? {
                 files::sync_folder(folder.parent().unwrap_or(root))?;
             }
@@ -209,34 +214,35 @@ fn probe_writable(root: &Path) -> Result<(), ArchiveError> {
 }
 
 /// The version of folders, columns and sidecars written by this program.
-const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 1;
 
-/// `{root}/_tenantry.json`: says that this folder is an archive, and of which format.
-fn mark_path(root: &Path) -> PathBuf {
+/// `{root}/_tenantry.json`: says that this folder is an archive, of which format, and to which ledger it belongs.
+pub(crate) fn mark_path(root: &Path) -> PathBuf {
     root.join("_tenantry.json")
 }
 
-/// Marks a new archive.
-fn write_mark(root: &Path) -> Result<(), ArchiveError> {
-    let path = mark_path(root);
-    if path.exists() {
-        return Ok(());
-    }
-    let mark = serde_json::json!({ "archive_format": FORMAT }).to_string();
-    files::write_synced(&path, mark.as_bytes())?;
+/// Marks an archive.
+pub(crate) fn write_mark(root: &Path, mark: &serde_json::Value) -> Result<(), ArchiveError> {
+    files::write_synced(&mark_path(root), mark.to_string().as_bytes())?;
     files::sync_folder(root)
+}
+
+/// The mark; `None` when there is none.
+pub(crate) fn read_mark(path: &Path) -> Result<Option<serde_json::Value>, ArchiveError> {
+    let text = match disk::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ArchiveError::io("read", path)(error)),
+    };
+    // What cannot be read is of no format we know.
+    Ok(Some(serde_json::from_slice(&text).unwrap_or(serde_json::Value::Null)))
 }
 
 /// Refuses an archive of a later format. A folder without a mark has nothing in it yet, or lost it.
 fn check_mark(root: &Path) -> Result<(), ArchiveError> {
     let path = mark_path(root);
-    let text = match disk::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(ArchiveError::io("read", &path)(error)),
-    };
-    let mark: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
-    match mark.as_ref().and_then(|mark| mark.get("archive_format")?.as_u64()) {
+    let Some(mark) = read_mark(&path)? else { return Ok(()) };
+    match mark.get("archive_format").and_then(serde_json::Value::as_u64) {
         Some(FORMAT) => Ok(()),
         format => Err(ArchiveError::UnknownFormat { path, format }),
     }

@@ -201,6 +201,16 @@ pub struct SegmentRow {
     pub digest: [u8; 32],
 }
 
+/// Which ledger it is: 128 random bits. An archive names the ledger that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LedgerId(pub [u8; 16]);
+
+impl fmt::Display for LedgerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// A visible segment whose file is not what was written: its records cannot be read until it is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedSegment {

@@ -8,8 +8,8 @@ use engine::consent::{
 };
 use engine::hindrance::History;
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
-    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
+    Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
     TenantState, Tile,
 };
 use engine::retention::Expiry;
@@ -31,6 +31,10 @@ pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError
 ///
 /// No method reads all tenants' contents or all content rows; what runs on a timer is indexed by tenant.
 pub trait Ledger: Send + Sync {
+    /// Which ledger this is: drawn at random when it is made, the same for every handle, every copy, and in every back end
+    /// it is carried over to.
+    fn id(&self) -> LedgerFuture<'_, LedgerId>;
+
     /// Adds a tenant, or says that it was there: `false`. One that had been removed becomes active again (`true`),
     /// keeping its history and its `collect_from`, and its label when the new one is empty.
     fn add_tenant(

@@ -289,6 +289,10 @@ impl Sides<'_> {
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 let extension = path.extension().and_then(|extension| extension.to_str());
+                if path.ends_with("_aside") {
+                    // What may not come again is kept there, and nobody reads it.
+                    continue;
+                }
                 if path.is_dir() {
                     folders.push(path);
                 } else if matches!(extension, Some("parquet" | "tmp")) && !known.contains(&path) {

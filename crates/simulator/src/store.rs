@@ -15,8 +15,8 @@ use engine::consent::{
 };
 use engine::hindrance::History;
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
-    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
+    Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
     TenantState, Tile,
 };
 use engine::retention::Expiry;
@@ -236,6 +236,7 @@ macro_rules! delegate {
 }
 
 delegate! {
+    false fn id() -> LedgerId;
     true fn add_tenant(id: TenantId, label: String, collect_from: Timestamp, now: Timestamp) -> bool;
     false fn tenant(id: TenantId) -> Option<Tenant>;
     false fn tenants_since(revision: u64) -> (u64, Vec<Tenant>);

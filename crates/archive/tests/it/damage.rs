@@ -275,32 +275,12 @@ fn orphans_and_temporary_files_go_and_everything_else_stays() {
     std::fs::write(folder.join("notes.txt"), "mine").unwrap();
     std::fs::write(folder.join("2-0.parquet.bak"), "mine").unwrap();
     world.reopen();
-    let removed = world.archive.remove_orphans(tenant(), &world.set(), world.last_commit).unwrap();
+    let removed = world.clear(world.last_commit);
     assert_eq!((removed.segments, removed.temporary, removed.sidecars), (1, 1, 1));
     let names = world.files();
     assert_eq!(names.iter().filter(|name| name.ends_with(".parquet")).count(), 1);
     assert!(names.iter().any(|name| name.ends_with("notes.txt")) && names.iter().any(|name| name.ends_with(".bak")));
-    assert_eq!(world.archive.remove_orphans(tenant(), &world.set(), 1).unwrap(), archive::Removed::default());
+    assert_eq!(world.clear(1), archive::Removed::default());
     assert_eq!(world.records().len(), 3);
     world.store(&[record("next", DAY, "")]);
-}
-
-#[test]
-fn a_ledger_behind_its_archive_is_refused_and_nothing_removed() {
-    let mut world = World::new();
-    for n in 0..5 {
-        world.store(&[record(&n.to_string(), DAY, "")]);
-    }
-    let files = world.files();
-    // A ledger started anew, and one restored from before the last three commits.
-    for known in [0, 2] {
-        let set = world.visible[..known].iter().cloned().collect();
-        let error = world.archive.remove_orphans(tenant(), &set, known as u64).unwrap_err();
-        assert!(matches!(error, ArchiveError::LedgerBehind { highest: 5, .. }), "{error}");
-        assert!(error.to_string().contains("restore the ledger"), "{error}");
-        assert_eq!(world.files(), files);
-    }
-    // Two may be a commit and a merge.
-    let set = world.visible[..3].iter().cloned().collect();
-    assert_eq!(world.archive.remove_orphans(tenant(), &set, 3).unwrap().segments, 2);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use archive::Appended;
 use proptest::prelude::*;
 
-use crate::world::{World, append_from, tenant};
+use crate::world::{World, append_from};
 
 const SECONDS: [Option<&str>; 5] = [
     Some("2026-03-04T05:06:07"),
@@ -140,7 +140,7 @@ fn merge(world: &mut World, date: &str, crashed: bool) {
 
 fn restart(world: &mut World) {
     world.reopen();
-    world.archive.remove_orphans(tenant(), &world.set(), world.last_commit).unwrap();
+    world.clear(world.last_commit);
     assert_eq!(world.segment_files().len(), world.visible.len());
     assert!(world.files().iter().all(|name| !name.ends_with(".tmp")));
 }

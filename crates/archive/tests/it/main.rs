@@ -11,6 +11,8 @@ mod histories;
 #[cfg(test)]
 mod merges;
 #[cfg(test)]
+mod orphans;
+#[cfg(test)]
 mod recorded;
 #[cfg(feature = "query")]
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use archive::{
-    Appended, Archive, ArchiveOptions, ArchivedRecord, CommitWriter, Committed, ContentRef, NewCommit, Segment,
-    SegmentSet,
+    Appended, Archive, ArchiveOptions, ArchivedRecord, CommitWriter, Committed, ContentRef, NewCommit, Removed,
+    Segment, SegmentSet,
 };
 use protocol::ids::{ContentId, ContentType, TenantId};
 use protocol::time::{Timestamp, parse_timestamp};
@@ -123,6 +123,15 @@ impl World {
         }
         found.sort();
         found
+    }
+
+    /// What a start does, two days after the records of most tests were made.
+    pub(crate) fn clear(&self, last_commit: u64) -> Removed {
+        self.clear_at("2026-03-06T12:00:00Z", last_commit)
+    }
+
+    pub(crate) fn clear_at(&self, now: &str, last_commit: u64) -> Removed {
+        self.archive.remove_orphans(tenant(), &self.set(), last_commit, time(now)).unwrap()
     }
 
     pub(crate) fn segment_files(&self) -> Vec<String> {

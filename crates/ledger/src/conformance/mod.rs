@@ -25,6 +25,7 @@ pub mod coverage;
 pub mod handles;
 pub mod hindrances;
 pub mod history;
+pub mod identity;
 pub mod notes;
 pub mod sealed;
 pub mod tenants;
@@ -46,6 +47,7 @@ pub trait Fixture {
 macro_rules! for_each_conformance_case {
     ($callback:ident) => {
         $callback! {
+            identity::a_ledger_has_one_id_for_all_its_handles,
             tenants::a_tenant_is_added_once_and_found_again,
             tenants::where_collection_begins_is_cut_to_the_grid,
             tenants::a_removed_tenant_comes_back_with_its_history,

@@ -15,8 +15,8 @@ use engine::consent::{
 };
 use engine::hindrance::History;
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
-    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
+    Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
     TenantState, Tile,
 };
 use engine::retention::Expiry;
@@ -37,6 +37,7 @@ mod contents;
 mod coverage;
 mod fault;
 mod hindrances;
+mod identity;
 mod notes;
 mod rows;
 mod schema;
@@ -160,6 +161,10 @@ impl std::fmt::Debug for SqliteLedger {
 }
 
 impl Ledger for SqliteLedger {
+    fn id(&self) -> LedgerFuture<'_, LedgerId> {
+        self.read(identity::id)
+    }
+
     fn add_tenant(
         &self,
         id: TenantId,

@@ -61,7 +61,7 @@ pub(super) struct House<'a> {
 }
 
 impl House<'_> {
-    /// Removes what a crash left of the tenant's files. Before the first commit of a process, and after a failed one.
+    /// Clears away what a crash left of the tenant's files. Before the first commit of a process, and after a failed one.
     pub(super) async fn clear_orphans(&self, last_commit: CommitNumber) -> Result<(), CommitFailure> {
         let tenant = self.tenant;
         let turn = Arc::clone(self.files).lock_owned().await;
@@ -69,14 +69,23 @@ impl House<'_> {
         rows.extend(self.ledger.obsolete(tenant).await?.into_iter().map(|(row, _)| row));
         let known = set_of(tenant, &rows);
         let archive = self.archive.clone();
+        let now = self.clock.now();
         let removed = blocking(self.archive, move || {
             let _turn = turn;
-            archive.remove_orphans(tenant, &known, last_commit.0)
+            archive.remove_orphans(tenant, &known, last_commit.0, now)
         })
         .await?;
         if removed.segments + removed.temporary > 0 {
             let (segments, temporary) = (removed.segments, removed.temporary);
             tracing::info!(%tenant, segments, temporary, "removed what a crash had left");
+        }
+        if removed.aside > 0 {
+            let (segments, folder) = (removed.aside, self.archive.aside_folder(tenant));
+            tracing::warn!(
+                %tenant, segments, folder = %folder.display(),
+                "set aside segments that the ledger does not know and whose records may not come again: queries do not \
+                 read them; if the ledger was restored from an older copy, they hold what was collected since"
+            );
         }
         Ok(())
     }

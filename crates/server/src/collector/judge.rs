@@ -80,10 +80,7 @@ pub(super) fn is_of_tenant(failure: &CommitFailure) -> bool {
     matches!(
         failure,
         CommitFailure::Archive(
-            ArchiveError::LedgerBehind { .. }
-                | ArchiveError::CommitInUse { .. }
-                | ArchiveError::Damaged { .. }
-                | ArchiveError::Failed { .. }
+            ArchiveError::CommitInUse { .. } | ArchiveError::Damaged { .. } | ArchiveError::Failed { .. }
         )
     )
 }

@@ -29,6 +29,7 @@ pub(crate) async fn run(global: &Global, command: ArchiveCommand) -> Result<(), 
 async fn verify(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let config = load(global)?;
     let ledger = store::open_ledger_read_only(&config)?;
+    store::check_archive(&config, ledger.as_ref()).await?;
     let mut segments: Vec<Segment> = Vec::new();
     let mut pieces = Vec::new();
     let mut known = BTreeSet::new();
@@ -146,7 +147,7 @@ async fn compact(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let config = load(global)?;
     let _lock = store::lock(&config)?;
     let ledger = store::open_ledger(&config)?;
-    let archive = store::open_archive(&config)?;
+    let archive = store::open_archive(&config, ledger.as_ref()).await?;
     let (mut merged, mut into, mut expired) = (0, 0, Expired::default());
     for tenant in store::selected_tenants(ledger.as_ref(), ids).await? {
         let done = server::collector::compact(ledger.as_ref(), &archive, &SystemClock, config.retention, tenant.id)

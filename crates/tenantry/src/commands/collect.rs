@@ -54,7 +54,7 @@ pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenColl
         tracing::warn!("{note}");
     }
     let lock = store::lock(config)?;
-    let open = OpenCollector { lock: Some(lock), ..assemble(config, settings, webhooks)? };
+    let open = OpenCollector { lock: Some(lock), ..assemble(config, settings, webhooks).await? };
     // A key that does not fit is no reason to stop collecting: it is said here, by `doctor`, and wherever a secret is missed.
     if let Err(error) = store::safe(config, open.ledger.clone())?.check().await {
         tracing::error!(error = %server::chain(&error), "the key of [secrets] does not open what this ledger keeps sealed");
@@ -63,17 +63,17 @@ pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenColl
 }
 
 /// The same for a command that asks Microsoft something while a collector may be running; it collects nothing.
-pub(crate) fn open_beside(config: &Config) -> Result<OpenCollector, Failure> {
-    assemble(config, store::settings(config)?, Webhooks::LeaveAlone)
+pub(crate) async fn open_beside(config: &Config) -> Result<OpenCollector, Failure> {
+    assemble(config, store::settings(config)?, Webhooks::LeaveAlone).await
 }
 
-fn assemble(
+async fn assemble(
     config: &Config,
     settings: server::settings::Settings,
     webhooks: Webhooks,
 ) -> Result<OpenCollector, Failure> {
     let ledger = store::open_ledger(config)?;
-    let archive = store::open_archive(config)?;
+    let archive = store::open_archive(config, ledger.as_ref()).await?;
     let transport =
         HttpTransport::new(&Timeouts::default()).map_err(|error| Failure::from_chain(Code::Config, &error))?;
     let metrics = Arc::new(Metrics::default());

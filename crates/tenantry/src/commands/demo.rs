@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use emulator::world::{Lateness, WorldOptions};
 use emulator::{DEFAULT_SECRET, Emulator, EmulatorOptions, Running, default_app};
 use serde_json::json;
-use server::archive::{Archive, ArchiveOptions};
+use server::archive::Archive;
 use server::clock::SystemClock;
 use server::engine::tile::collect_from;
 use server::instance::InstanceLock;
@@ -142,7 +142,7 @@ impl Stage {
     async fn set(config: &Config, args: &DemoArgs) -> Result<Self, Failure> {
         let lock = store::lock(config)?;
         let ledger = store::open_ledger(config)?;
-        let archive = Archive::open(&ArchiveOptions::at(&config.archive_root)).map_err(store::archive_failure)?;
+        let archive = store::open_archive(config, ledger.as_ref()).await?;
         let known = store::selected_tenants(ledger.as_ref(), &[]).await?;
         if !known.is_empty() {
             return Err(Failure::new(

@@ -39,7 +39,7 @@ pub(crate) async fn wait_to_be_noticed() {
 
 /// Stops what is enabled.
 pub(crate) async fn stop_subscriptions(config: &Config, tenant: TenantId) -> Offboarded {
-    let open = match open_beside(config) {
+    let open = match open_beside(config).await {
         Ok(open) => open,
         Err(failure) => return Offboarded::Failed(failure.message),
     };

@@ -26,6 +26,7 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
     let sql = statement(args.sql.as_deref().unwrap_or_default())?;
     let config = load(global)?;
     let ledger = store::open_ledger_read_only(&config)?;
+    store::check_archive(&config, ledger.as_ref()).await?;
     let spill = config.data_dir.join("query-spill");
     let engine = QueryEngine::open(&config.archive_root, &QueryOptions::with_spill_dir(spill)).map_err(failure)?;
     let manifest = || {

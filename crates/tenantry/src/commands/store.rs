@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use server::archive::{Archive, ArchiveError, ArchiveOptions};
+use server::archive::{Archive, ArchiveError, ArchiveOptions, refuse_new_ledger};
+use server::belonging;
 use server::credential::{CertificateFiles, CredentialError, CredentialSummary, Password};
 use server::engine::model::{Tenant, TenantState};
 use server::instance::{InstanceError, InstanceLock};
@@ -172,7 +173,7 @@ pub(crate) fn safe_failure(error: SafeError) -> Failure {
     Failure::from_chain(code, &error)
 }
 
-/// The ledger for writing; made when it is not there.
+/// The ledger for writing; made when it is not there, unless there is an archive that it should know.
 pub(crate) fn open_ledger(config: &Config) -> Result<Arc<SqliteLedger>, Failure> {
     if let Some(folder) = config.ledger_path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| {
@@ -184,6 +185,10 @@ pub(crate) fn open_ledger(config: &Config) -> Result<Arc<SqliteLedger>, Failure>
                 ),
             )
         })?;
+    }
+    let bytes = std::fs::metadata(&config.ledger_path).map_or(0, |file| file.len());
+    if bytes == 0 {
+        refuse_new_ledger(&config.archive_root).map_err(|error| not_of_this_archive(config, &error))?;
     }
     SqliteLedger::open(&config.ledger_path, OpenOptions::default()).map(Arc::new).map_err(ledger_failure)
 }
@@ -208,9 +213,28 @@ pub(crate) fn open_ledger_read_only(config: &Config) -> Result<Arc<SqliteLedger>
     opened.map(Arc::new).map_err(ledger_failure)
 }
 
-/// The archive, for writing.
-pub(crate) fn open_archive(config: &Config) -> Result<Archive, Failure> {
-    Archive::open(&ArchiveOptions::at(&config.archive_root)).map_err(archive_failure)
+/// The archive, for writing; one that is not this ledger's is refused.
+pub(crate) async fn open_archive(config: &Config, ledger: &dyn Ledger) -> Result<Archive, Failure> {
+    let archive = Archive::open(&ArchiveOptions::at(&config.archive_root)).map_err(archive_failure)?;
+    belonging::bind(ledger, &archive).await.map_err(|error| not_of_this_archive(config, &error))?;
+    Ok(archive)
+}
+
+/// Refuses to read an archive with another's ledger; one that is not there has nothing in it.
+pub(crate) async fn check_archive(config: &Config, ledger: &dyn Ledger) -> Result<(), Failure> {
+    if !config.archive_root.exists() {
+        return Ok(());
+    }
+    let archive = Archive::open_read_only(&ArchiveOptions::at(&config.archive_root)).map_err(archive_failure)?;
+    belonging::check(ledger, &archive).await.map_err(|error| not_of_this_archive(config, &error))
+}
+
+fn not_of_this_archive(config: &Config, error: &dyn std::error::Error) -> Failure {
+    let failure = Failure::from_chain(Code::Storage, error);
+    Failure::new(
+        Code::Storage,
+        format!("the ledger {} cannot be used: {}", config.ledger_path.display(), failure.message),
+    )
 }
 
 /// The place of the one collector of this data folder.

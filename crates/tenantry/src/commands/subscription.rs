@@ -17,7 +17,7 @@ use crate::present;
 
 pub(crate) async fn run(global: &Global, command: SubscriptionCommand) -> Result<(), Failure> {
     let config = load(global)?;
-    let open = open_beside(&config)?;
+    let open = open_beside(&config).await?;
     match command {
         SubscriptionCommand::List(filter) => list(global, &open, &filter).await,
         SubscriptionCommand::Start(filter) => start(global, &config, &open, &filter).await,

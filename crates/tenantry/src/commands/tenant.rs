@@ -258,9 +258,11 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
     if let Offboarded::Failed(problem) = &offboarded {
         tracing::warn!("{}", still_subscribed(id, problem));
     }
+    // Asked for while the ledger still knows whose it is.
+    let archive = store::open_archive(config, ledger.as_ref()).await?;
     // The ledger first: from then on no query names the files. What a crash leaves behind is no segment of anybody.
     ledger.purge_tenant(id).await.map_err(store::ledger_failure)?;
-    match store::open_archive(config)?.purge_tenant(id) {
+    match archive.purge_tenant(id) {
         // It may write at this very moment, and removes what it has written when it is done.
         Err(error) if lock.is_err() => {
             tracing::warn!(tenant = %id, %error, "what the collector is writing goes as soon as it has left the tenant");

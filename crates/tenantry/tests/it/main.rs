@@ -14,6 +14,7 @@ mod offboarding;
 mod proxy;
 mod public;
 mod replay;
+mod restored;
 mod secrets;
 mod serving;
 mod support;

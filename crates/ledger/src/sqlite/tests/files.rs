@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use engine::model::LedgerId;
 use rusqlite::Connection;
 
 use super::Folder;
@@ -66,6 +67,15 @@ fn what_is_no_ledger_is_left_alone() {
     }
     assert_eq!(fs::read(&path).unwrap(), before, "not even its journal mode is changed");
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn two_ledgers_have_two_ids_and_a_copy_has_the_same() {
+    let (one, other) = (Folder::new(), Folder::new());
+    let ids = [&one, &other].map(|folder| block_on(open(&folder.path()).unwrap().id()).unwrap());
+    assert_ne!(ids[0], ids[1]);
+    fs::copy(one.path(), other.path()).unwrap();
+    assert_eq!(block_on(open(&other.path()).unwrap().id()).unwrap(), ids[0]);
 }
 
 #[test]
@@ -138,6 +148,7 @@ fn a_ledger_of_every_earlier_version_is_brought_up_to_date_with_all_it_holds() {
         assert_eq!(block_on(ledger.tenant(tenant(1))).unwrap().unwrap().label, "Contoso", "{version}");
         assert_eq!(block_on(ledger.segments(tenant(1))).unwrap().len(), 1, "{version}");
         assert_eq!(block_on(ledger.damaged_segments(tenant(1))).unwrap(), [], "{version}");
+        assert_ne!(block_on(ledger.id()).unwrap(), LedgerId([0; 16]), "{version}");
         assert_eq!(block_on(ledger.check()).unwrap(), Vec::<String>::new(), "{version}");
         open_read_only(&folder.path()).unwrap();
     }

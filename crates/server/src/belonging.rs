@@ -1,0 +1,67 @@
+//! Ledger and archive belong together: neither is opened with another's.
+//!
+//! Never deletes or changes a segment. Before anybody collects into an archive, or answers from one, this has been asked;
+//! with another ledger all that lies there would look like what a crash has left.
+
+use archive::{Archive, ArchiveError, Ownership};
+use ledger::{Ledger, LedgerError};
+
+use crate::collector::segments::segment_of;
+
+/// Why an archive and a ledger cannot be used together.
+#[derive(Debug, thiserror::Error)]
+pub enum BelongingError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The archive cannot be read, or belongs to another ledger.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+}
+
+/// Before collecting: an archive that belongs to nobody yet becomes this ledger's, and so does one of an earlier version,
+/// which named no ledger, if the ledger knows segments of it.
+///
+/// # Errors
+/// [`ArchiveError::OtherLedger`] when the archive is not this ledger's.
+pub async fn bind(ledger: &dyn Ledger, archive: &Archive) -> Result<(), BelongingError> {
+    if ask(ledger, archive).await? != Ownership::Ours {
+        archive.set_owner(&ledger.id().await?.to_string())?;
+    }
+    Ok(())
+}
+
+/// Before reading: the same, and nothing is written.
+///
+/// # Errors
+/// As [`bind`].
+pub async fn check(ledger: &dyn Ledger, archive: &Archive) -> Result<(), BelongingError> {
+    ask(ledger, archive).await.map(drop)
+}
+
+async fn ask(ledger: &dyn Ledger, archive: &Archive) -> Result<Ownership, BelongingError> {
+    let id = ledger.id().await?.to_string();
+    let ownership = archive.ownership(&id)?;
+    if ownership == Ownership::Unmarked && !knows_any(ledger, archive).await? {
+        return Err(archive.other_ledger(None, &id).into());
+    }
+    Ok(ownership)
+}
+
+/// Whether the ledger names a segment that lies in the archive. One is enough: what it does not know is never deleted
+/// unless it is there another time.
+async fn knows_any(ledger: &dyn Ledger, archive: &Archive) -> Result<bool, LedgerError> {
+    let lies_there =
+        |tenant, row: &_| segment_of(tenant, row).is_some_and(|segment| archive.segment_path(&segment).exists());
+    for (tenant, rows) in ledger.all_segments().await? {
+        if rows.iter().any(|row| lies_there(tenant, row)) {
+            return Ok(true);
+        }
+    }
+    for tenant in ledger.tenants_since(0).await?.1 {
+        if ledger.obsolete(tenant.id).await?.iter().any(|(row, _)| lies_there(tenant.id, row)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,125 @@
+//! A ledger that is lost, empty, another's or older than the archive never costs a record that is archived.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use emulator::{EmulatorOptions, WorldOptions};
+
+use crate::support::{Home, Microsoft, on_time};
+
+fn small(seed: u64) -> Microsoft {
+    let world =
+        WorldOptions { seed, tenants: 1, records_total: Some(300), lateness: on_time(), ..WorldOptions::default() };
+    Microsoft::start(EmulatorOptions { world, ..EmulatorOptions::default() })
+}
+
+/// Every segment that lies in the archive, with its bytes.
+fn segments(home: &Home) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "parquet") {
+                found.insert(path.clone(), std::fs::read(path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&home.data().join("archive"), &mut found);
+    found
+}
+
+fn forget_ledger(home: &Home) {
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(home.data().join(name));
+    }
+}
+
+/// One sentence that names the archive and the ledger and what to do, with the exit code of storage.
+fn assert_refused(home: &Home, arguments: &[&str]) {
+    let stderr = home.fail(arguments, 6);
+    for word in ["ledger.db", "archive", "restore the ledger", "set the archive folder aside"] {
+        assert!(stderr.contains(word), "{word:?} is not in {stderr:?}");
+    }
+}
+
+#[test]
+fn a_lost_ledger_is_not_begun_anew_beside_a_full_archive() {
+    let microsoft = small(2_901);
+    let home = Home::new(&microsoft);
+    let tenant = microsoft.tenants()[0].to_string();
+    home.succeed(&["collect", "--once"]);
+    let before = segments(&home);
+    assert!(!before.is_empty());
+    forget_ledger(&home);
+    for empty_file in [false, true] {
+        if empty_file {
+            std::fs::write(home.data().join("ledger.db"), "").unwrap();
+        }
+        assert_refused(&home, &["tenant", "add", &tenant]);
+        assert_refused(&home, &["collect", "--once"]);
+        assert_eq!(home.data().join("ledger.db").exists(), empty_file, "none is made");
+        home.fail(&["query", "SELECT count(*) FROM audit"], 6);
+        assert_eq!(segments(&home), before);
+    }
+    // Set aside as the sentence says, collection begins anew.
+    std::fs::rename(home.data().join("archive"), home.data().join("archive-before")).unwrap();
+    home.succeed(&["tenant", "add", &tenant]);
+    home.succeed(&["collect", "--once"]);
+    home.assert_holds_what_was_published(&microsoft, 2_901);
+}
+
+#[test]
+fn an_archive_is_opened_under_its_own_ledger_only() {
+    let microsoft = small(2_902);
+    let (home, other) = (Home::new(&microsoft), Home::new(&microsoft));
+    home.succeed(&["collect", "--once"]);
+    let before = segments(&home);
+    let ledger = home.data().join("ledger.db");
+    std::fs::rename(&ledger, home.data().join("kept")).unwrap();
+    std::fs::copy(other.data().join("ledger.db"), &ledger).unwrap();
+    for arguments in [
+        &["collect", "--once"][..],
+        &["query", "SELECT count(*) FROM audit"],
+        &["archive", "verify"],
+        &["archive", "compact"],
+    ] {
+        assert_refused(&home, arguments);
+    }
+    // As an earlier version left it: the mark names no ledger. Who knows nothing of it does not get it either.
+    std::fs::write(home.data().join("archive/_tenantry.json"), r#"{"archive_format":1}"#).unwrap();
+    assert_refused(&home, &["collect", "--once"]);
+    assert_refused(&home, &["query", "SELECT count(*) FROM audit"]);
+    assert_eq!(segments(&home), before);
+    // Its own ledger does.
+    std::fs::rename(home.data().join("kept"), &ledger).unwrap();
+    home.succeed(&["query", "SELECT count(*) FROM audit"]);
+    home.succeed(&["collect", "--once"]);
+    let mark = std::fs::read_to_string(home.data().join("archive/_tenantry.json")).unwrap();
+    assert!(mark.contains("\"ledger\""), "{mark}");
+    home.assert_holds_what_was_published(&microsoft, 2_902);
+}
+
+#[test]
+fn under_a_restored_older_ledger_nothing_is_lost_and_what_the_feed_has_comes_once() {
+    let microsoft = small(2_903);
+    let home = Home::new(&microsoft);
+    std::fs::copy(home.data().join("ledger.db"), home.path().join("backup.db")).unwrap();
+    home.succeed(&["collect", "--once"]);
+    let before = segments(&home);
+    forget_ledger(&home);
+    std::fs::copy(home.path().join("backup.db"), home.data().join("ledger.db")).unwrap();
+    home.succeed(&["collect", "--once"]);
+    home.assert_holds_what_was_published(&microsoft, 2_903);
+    let today = chrono::Utc::now().date_naive();
+    let after = segments(&home);
+    for (path, bytes) in before {
+        let text = path.to_string_lossy().into_owned();
+        let date = text.split("date=").nth(1).unwrap().get(..10).unwrap().parse::<chrono::NaiveDate>().unwrap();
+        if (today - date).num_days() > 5 {
+            let aside = PathBuf::from(text.replace("/archive/", "/archive/_aside/"));
+            assert_eq!(after.get(&aside), Some(&bytes), "{text} is kept");
+        }
+    }
+}
