@@ -5,7 +5,7 @@
 //! beside them say by how much.
 
 use chrono::{NaiveTime, SecondsFormat};
-use engine::hindrance::{Explained, History};
+use engine::hindrance::{Explained, GapCause, History};
 use engine::model::{
     Coverage, DamagedSegment, FailingContent, FeedNotes, LostContent, Problem, QuarantineRow, Relisting, Retained,
 };
@@ -69,8 +69,12 @@ pub struct FeedCoverage {
     pub lost: Vec<LostCount>,
     /// Those contents, the latest first; not all of them when there are many.
     pub losses: Vec<LostItem>,
-    /// Time that was never listed and cannot be any more.
+    /// Time that was never listed and cannot be any more, or of which Microsoft kept nothing because the subscription was
+    /// stopped.
     pub gaps: Vec<GapItem>,
+    /// The time before the first subscription, of which there was never anything to be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<GapItem>,
     /// Records in the blobs archived.
     pub records: u64,
     /// Of those, repeats that were not stored again.
@@ -253,7 +257,10 @@ impl CoverageReport {
             for row in rows {
                 let of_feed = history.iter().find(|(content_type, _)| *content_type == row.content_type);
                 let gaps = of_feed.map_or_else(Vec::new, |(_, history)| gaps_of(&row, history));
-                let mut item = FeedCoverage { gaps, ..FeedCoverage::new(row, &losses, &quarantine) };
+                let (before, gaps): (Vec<GapItem>, Vec<GapItem>) =
+                    gaps.into_iter().partition(|gap| gap.cause == GapCause::BeforeSubscription.as_str());
+                let unavailable = before.into_iter().next();
+                let mut item = FeedCoverage { gaps, unavailable, ..FeedCoverage::new(row, &losses, &quarantine) };
                 item.annotate(&failing, &notes, &webhooks);
                 report.items.push(item);
             }
@@ -285,6 +292,7 @@ impl FeedCoverage {
                 .map(|(kind, contents)| LostCount { cause: kind.as_str(), contents: *contents })
                 .collect(),
             gaps: Vec::new(),
+            unavailable: None,
             records: row.records,
             duplicates: row.duplicates,
             variants: row.variants,

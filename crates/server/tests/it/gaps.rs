@@ -7,7 +7,7 @@ use emulator::{FaultPlan, WorldOptions};
 use engine::model::TenantState;
 use ledger::Ledger;
 use protocol::ids::ContentType;
-use server::coverage::{CoverageReport, GapItem};
+use server::coverage::{CoverageReport, FeedCoverage, GapItem};
 
 use crate::rig::{Rig, small_world};
 
@@ -33,11 +33,13 @@ async fn run_for(rig: &Rig, time: Duration) {
     }
 }
 
-/// The gaps of one type, but for the time before its first content.
+/// The gaps of one type.
 async fn gaps(rig: &Rig) -> Vec<GapItem> {
-    let mut gaps = gaps_of_each(rig).await.swap_remove(0);
-    gaps.retain(|gap| gap.cause != "before_subscription");
-    gaps
+    reported(rig).await.swap_remove(0).gaps
+}
+
+async fn reported(rig: &Rig) -> Vec<FeedCoverage> {
+    CoverageReport::read(&rig.ledger, &rig.tenants(), 10).await.unwrap().items
 }
 
 /// Some hours of collecting, then ten days in which something stands in the way, then a day without it: of three days nothing
@@ -137,7 +139,7 @@ async fn the_time_of_a_stopped_subscription_is_a_gap_although_it_can_be_listed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_before_the_subscription_is_a_gap_where_the_service_kept_nothing() {
+async fn what_was_before_the_subscription_is_told_where_the_service_kept_nothing() {
     for kept in [false, true] {
         let mut world = WorldOptions { live_rate: 2.0, history: 7 * DAY, ..small_world(8, 1, 1000) };
         world.history_before_subscription = kept;
@@ -146,22 +148,21 @@ async fn what_was_before_the_subscription_is_a_gap_where_the_service_kept_nothin
         rig.settings.collect.content_types = vec![ContentType::Exchange, ContentType::General];
         let began = rig.now();
         run_for(&rig, 2 * HOUR).await;
-        let named = gaps_of_each(&rig).await;
-        for gaps in named {
+        for item in reported(&rig).await {
+            assert!(item.gaps.is_empty(), "what never was is no gap: {item:#?}");
+            let Some(before) = item.unavailable else {
+                assert!(kept, "it is told: {item:#?}");
+                continue;
+            };
+            assert_eq!(before.cause, "before_subscription");
+            let length = before.to.0 - before.from.0;
             if kept {
                 // All of it but the time before the first content there is.
-                assert!(gaps.iter().all(|gap| gap.to.0 - gap.from.0 < TimeDelta::days(1)), "{gaps:#?}");
+                assert!(length < TimeDelta::days(1), "{before:#?}");
             } else {
-                assert_eq!(gaps.len(), 1, "{gaps:#?}");
-                assert_eq!(gaps[0].cause, "before_subscription");
-                assert!((began - gaps[0].from.0 - TimeDelta::days(7)).abs() < TimeDelta::hours(2), "{gaps:#?}");
-                assert!((gaps[0].to.0 - began).abs() < TimeDelta::minutes(2), "{gaps:#?}");
+                assert!((length - TimeDelta::days(7)).abs() < TimeDelta::hours(2), "{before:#?}");
+                assert!((before.to.0 - began).abs() < TimeDelta::minutes(2), "{before:#?}");
             }
         }
     }
-}
-
-async fn gaps_of_each(rig: &Rig) -> Vec<Vec<GapItem>> {
-    let report = CoverageReport::read(&rig.ledger, &rig.tenants(), 10).await.unwrap();
-    report.items.into_iter().map(|item| item.gaps).collect()
 }

@@ -162,6 +162,9 @@ fn details(row: &FeedCoverage) -> Vec<String> {
 /// What is noted beside completeness.
 fn notes(row: &FeedCoverage) -> Vec<String> {
     let mut says = Vec::new();
+    if let Some(GapItem { from, to, message, .. }) = &row.unavailable {
+        says.push(format!("not to be had from {} to {}: {message}", moment(*from), moment(*to)));
+    }
     if let Some(silence) = &row.silence {
         let usual = std::time::Duration::from_secs(u64::try_from(silence.usual_seconds / 60 * 60).unwrap_or(0));
         let (since, usual) = (moment(silence.since), format_duration(usual));
@@ -217,6 +220,7 @@ mod tests {
             lost: Vec::new(),
             losses: Vec::new(),
             gaps: Vec::new(),
+            unavailable: None,
             records: 123_456_789,
             duplicates: 1_234_567,
             variants: 0,
