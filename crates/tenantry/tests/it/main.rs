@@ -18,3 +18,4 @@ mod restored;
 mod secrets;
 mod serving;
 mod support;
+mod webhook;

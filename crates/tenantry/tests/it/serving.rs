@@ -18,7 +18,7 @@ impl Serving {
     pub(crate) fn start(home: &Home) -> Self {
         let mut child = home
             .tenantry(&["--json", "serve"])
-            .env("TENANTRY_LOG", "tenantry=info")
+            .env("TENANTRY_LOG", "tenantry=info,server::tls=info")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
