@@ -193,7 +193,10 @@ mod tests {
         /// Names that a loss of power could take away; sidecars may be lost.
         fn not_lasting(&self) -> Vec<PathBuf> {
             let names = self.lock().not_lasting.values().flatten().cloned().collect::<Vec<_>>();
-            names.into_iter().filter(|path| !path.to_str().unwrap().contains("_dedup")).collect()
+            names
+                .into_iter()
+                .filter(|path| !path.to_str().unwrap().contains("_dedup") && !path.to_str().unwrap().contains("_sums"))
+                .collect()
         }
     }
 

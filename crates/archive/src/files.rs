@@ -3,11 +3,15 @@
 //! Never leaves a name half-written: what is to last is written to a temporary name, synced, renamed, and its folder synced.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
 use crate::ArchiveError;
 use crate::disk::{self, NewFile};
+use crate::sums::{Sums, SumsBuilder};
+
+/// Bytes read at a time where a whole file is.
+const READ_BYTES: usize = 64 << 10;
 
 /// Makes a folder and those above it, each synced into its parent, so that a power loss cannot take the path away from
 /// a file that was synced.
@@ -94,21 +98,34 @@ pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, ArchiveError> {
     Ok(names)
 }
 
-/// A writer that counts and digests what passes through it.
+/// A writer that counts and digests what passes through it, as a whole and block by block.
 pub(crate) struct DigestWriter<W> {
     inner: W,
     digest: blake3::Hasher,
+    sums: SumsBuilder,
     bytes: u64,
 }
 
 impl<W: Write> DigestWriter<W> {
     pub(crate) fn new(inner: W) -> Self {
-        Self { inner, digest: blake3::Hasher::new(), bytes: 0 }
+        Self { inner, digest: blake3::Hasher::new(), sums: SumsBuilder::default(), bytes: 0 }
     }
 
     /// The writer within.
     pub(crate) fn inner(&self) -> &W {
         &self.inner
+    }
+
+    /// Takes bytes that are written elsewhere.
+    pub(crate) fn update(&mut self, data: &[u8]) {
+        self.digest.update(data);
+        self.sums.update(data);
+        self.bytes += data.len() as u64;
+    }
+
+    /// The checksums of the blocks.
+    pub(crate) fn sums(&self) -> Sums {
+        self.sums.sums()
     }
 
     /// How many bytes came, and their BLAKE3.
@@ -121,8 +138,7 @@ impl<W: Write> Write for DigestWriter<W> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(data)?;
         // `written` is at most the length of `data`, by the contract of `Write`.
-        self.digest.update(data.get(..written).unwrap_or(data));
-        self.bytes += written as u64;
+        self.update(data.get(..written).unwrap_or(data));
         Ok(written)
     }
 
@@ -131,10 +147,17 @@ impl<W: Write> Write for DigestWriter<W> {
     }
 }
 
-/// BLAKE3 and size of a file as it lies on disk.
-pub(crate) fn digest_file(path: &Path) -> io::Result<([u8; 32], u64)> {
-    let mut digest = blake3::Hasher::new();
+/// Size, BLAKE3 and checksums of a file as it lies on disk.
+pub(crate) fn digest_file(path: &Path) -> io::Result<DigestWriter<io::Sink>> {
+    let mut digest = DigestWriter::new(io::sink());
     let mut file = disk::open(path)?;
-    let bytes = io::copy(&mut file, &mut digest)?;
-    Ok((*digest.finalize().as_bytes(), bytes))
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(digest),
+            Ok(read) => digest.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

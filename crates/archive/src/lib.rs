@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cache;
+mod checked;
 mod columns;
 mod commit;
 mod days;
@@ -30,6 +31,7 @@ mod sidecar;
 #[cfg(feature = "query")]
 pub mod sql;
 mod store;
+mod sums;
 mod verify;
 
 pub use commit::{Appended, CommitStats, CommitWriter, Committed, ContentRef, NewCommit};

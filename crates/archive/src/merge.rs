@@ -1,8 +1,10 @@
 //! Several segments of one date become one, in order of `creation_time`, every row with its own commit and bytes.
 //!
 //! Never deletes its inputs: that is for the ledger to order once the new segment is visible. Never trusts them either:
-//! each is compared with its digest first, and the sum over all records must come out as it went in.
+//! each is compared with its digest first and what is read of it with checksums made then, and the sum over all records must come out as it went in.
 //! Memory: one run of [`RUN_RAW_BYTES`], or the pages of [`RUNS_OPEN`] sorted runs, whatever the sizes of the inputs.
+
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use chrono::NaiveDate;
@@ -11,6 +13,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use protocol::ids::TenantId;
 
+use crate::checked::Checked;
 use crate::disk::NewFile;
 use crate::keys::{Fingerprint, RecordKey, second_of_micros};
 use crate::part::{self, PartName, PartWriter};
@@ -18,7 +21,7 @@ use crate::read::{Batches, micros, texts};
 use crate::runs::{Gathered, Merged, READ_ROWS, Run, Spilled};
 use crate::schema::{FINGERPRINT_KEY, SORTED_KEY};
 use crate::segment::Segment;
-use crate::verify::check_digest;
+use crate::verify::check_segment;
 use crate::{Archive, ArchiveError, arrow_schema};
 
 /// Bytes of `raw` sorted in memory at a time.
@@ -90,11 +93,11 @@ impl Merge<'_> {
         self.make_runs(inputs)?;
         while self.runs.len() > RUNS_OPEN {
             let some: Vec<Run> = self.runs.drain(..RUNS_OPEN).collect();
-            let spilled = self.spill(&mut Merged::open(&some)?)?;
+            let spilled = self.spill(&mut Merged::open(self.archive, &some)?)?;
             self.runs.push(Run::Spilled(spilled));
         }
         let runs = std::mem::take(&mut self.runs);
-        let fingerprint = self.write(&mut Merged::open(&runs)?)?;
+        let fingerprint = self.write(&mut Merged::open(self.archive, &runs)?)?;
         let rows: u64 = self.finished.iter().map(|segment| segment.rows).sum();
         let promised_rows: u64 = inputs.iter().map(|input| input.rows).sum();
         if fingerprint != self.promised || rows != promised_rows {
@@ -110,15 +113,18 @@ impl Merge<'_> {
         let mut gathered = Gathered::default();
         for input in inputs {
             self.ask_stop()?;
-            check_digest(self.archive, input)?;
-            let path = self.archive.segment_path(input);
-            let batches = Batches::open(&path, None, READ_ROWS)?;
+            let sums = Arc::new(check_segment(self.archive, input)?);
+            let checked = Checked::with(self.archive, input, sums);
+            let batches = Batches::open_checked(self.archive, &checked, None, READ_ROWS)?;
             let Some(fingerprint) = batches.footer_value(FINGERPRINT_KEY).and_then(Fingerprint::parse) else {
-                return Err(ArchiveError::Damaged { path, problem: "its footer has no fingerprint".to_owned() });
+                return Err(ArchiveError::Damaged {
+                    path: checked.path,
+                    problem: "its footer has no fingerprint".to_owned(),
+                });
             };
             self.promised.add_all(fingerprint);
             if batches.footer_value(SORTED_KEY).is_some() {
-                self.runs.push(Run::Segment(path));
+                self.runs.push(Run::Segment(checked));
                 continue;
             }
             for batch in batches {

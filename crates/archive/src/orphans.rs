@@ -28,7 +28,7 @@ use crate::schema::position;
 use crate::segment::{SegmentSet, date_folder, file_name, parse_date_folder, parse_file_name, tenant_folder};
 use crate::sidecar::Found;
 use crate::verify::check_digest;
-use crate::{Archive, ArchiveError, disk, files, quarantine, sidecar};
+use crate::{Archive, ArchiveError, disk, files, quarantine, sidecar, sums};
 
 /// Commit numbers beyond the ledger's last that a crash can leave behind: of one commit and one merge under way.
 const COMMITS_OF_ONE_CRASH: usize = 2;
@@ -119,7 +119,8 @@ impl Archive {
             }
             orphan.path.parent().map(files::remove_empty_folder);
         }
-        removed.sidecars = self.remove_orphaned_sidecars(tenant, known)?;
+        removed.sidecars = remove_beside(&sidecar::tenant_folder(self.root(), tenant), "keys", known)?;
+        remove_beside(&sums::tenant_folder(self.root(), tenant), sums::EXTENSION, known)?;
         removed.temporary += remove_temporary(&quarantine::tenant_folder(self.root(), tenant))?;
         Ok(removed)
     }
@@ -186,28 +187,28 @@ impl Archive {
         files::sync_folder(&folder)?;
         orphan.path.parent().map_or(Ok(()), files::sync_folder)
     }
+}
 
-    fn remove_orphaned_sidecars(&self, tenant: TenantId, known: &SegmentSet) -> Result<u64, ArchiveError> {
-        let folder = sidecar::tenant_folder(self.root(), tenant);
-        let mut removed = 0;
-        for date_name in files::names_in(&folder)? {
-            let Some(date) = parse_date_folder(&date_name) else { continue };
-            let folder = folder.join(&date_name);
-            for name in files::names_in(&folder)? {
-                let segment = name.strip_suffix(".keys").map(|stem| format!("{stem}.parquet"));
-                let of = segment.as_deref().and_then(parse_file_name);
-                let orphaned = match of {
-                    Some((commit, part)) => !known.names(date, commit, part),
-                    None => name.ends_with(".keys.tmp"),
-                };
-                if orphaned {
-                    removed += u64::from(files::remove_file(&folder.join(name))?);
-                }
+/// Removes the files of that extension, in a folder that is laid out like the tenant's, whose segment is not known.
+fn remove_beside(folder: &Path, extension: &str, known: &SegmentSet) -> Result<u64, ArchiveError> {
+    let mut removed = 0;
+    for date_name in files::names_in(folder)? {
+        let Some(date) = parse_date_folder(&date_name) else { continue };
+        let folder = folder.join(&date_name);
+        for name in files::names_in(&folder)? {
+            let stem = name.strip_suffix(extension).and_then(|name| name.strip_suffix('.'));
+            let of = stem.and_then(|stem| parse_file_name(&format!("{stem}.parquet")));
+            let orphaned = match of {
+                Some((commit, part)) => !known.names(date, commit, part),
+                None => name.ends_with(&format!(".{extension}.tmp")),
+            };
+            if orphaned {
+                removed += u64::from(files::remove_file(&folder.join(name))?);
             }
-            files::remove_empty_folder(&folder);
         }
-        Ok(removed)
+        files::remove_empty_folder(&folder);
     }
+    Ok(removed)
 }
 
 /// `{root}/_aside/tenant={guid}`

@@ -20,7 +20,7 @@ use crate::raw_column::{RawColumn, RawCompressor};
 use crate::read::texts;
 use crate::schema::{self, FINGERPRINT_KEY, ROW_GROUP_RAW_BYTES, SORTED_KEY, arrow_schema, position};
 use crate::segment::{Segment, file_name};
-use crate::{Archive, ArchiveError, sidecar};
+use crate::{Archive, ArchiveError, sidecar, sums};
 
 /// Rows after which a segment is closed and its date continued in another part: bounds the keys that are held until then
 /// (24 bytes a row), and the filter a lookup has to load.
@@ -198,7 +198,7 @@ impl PartWriter {
     }
 
     /// Completes the file, syncs it and gives it its name. The folder is not synced yet: the caller does it once for all
-    /// files in it. The sidecar is written too, as well as it can be.
+    /// files in it. The sidecars are written too, as well as they can be.
     pub(crate) fn finish(mut self, compressor: &mut RawCompressor) -> Result<Segment, ArchiveError> {
         let temporary = self.temporary.clone();
         let failed = || ArchiveError::parquet("complete", &temporary);
@@ -208,6 +208,7 @@ impl PartWriter {
         // Not `into_inner`, which turns the operating system's error into text.
         file.finish().map_err(failed())?;
         let (bytes, digest) = file.inner().sum();
+        let sums = file.inner().sums();
         file.inner().inner().sync_all().map_err(ArchiveError::io("sync", &temporary))?;
         drop(file);
         let segment = Segment {
@@ -224,10 +225,11 @@ impl PartWriter {
         };
         let path = self.archive.segment_path(&segment);
         disk::rename(&temporary, &path).map_err(ArchiveError::io("rename to its final name", &path))?;
-        // A sidecar is a cache: without it the segment is as complete, and the next lookup makes it again.
+        // Sidecars are caches: without them the segment is as complete, and whoever asks next makes them again.
         if let Err(error) = sidecar::write(self.archive.root(), &segment, &mut self.keys) {
             tracing::warn!(%error, "sidecar not written");
         }
+        sums::write(self.archive.root(), &segment, &sums);
         tracing::trace!(path = %path.display(), rows = segment.rows, "segment complete");
         Ok(segment)
     }

@@ -14,8 +14,10 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::ChunkReader;
 use protocol::time::Timestamp;
 
+use crate::checked::{Checked, CheckedFile};
 use crate::schema::position;
 use crate::segment::Segment;
 use crate::{Archive, ArchiveError, arrow_schema, disk};
@@ -118,7 +120,12 @@ impl RecordReader {
             position::RAW,
             position::COMMIT,
         ];
-        self.current = Some(Batches::open(&self.archive.segment_path(&segment), Some(&columns), BATCH_ROWS)?);
+        self.current = Some(Batches::open_checked(
+            &self.archive,
+            &Checked::of(&self.archive, &segment)?,
+            Some(&columns),
+            BATCH_ROWS,
+        )?);
         Ok(true)
     }
 }
@@ -128,13 +135,39 @@ pub(crate) struct Batches {
     path: PathBuf,
     metadata: Arc<ParquetMetaData>,
     reader: ParquetRecordBatchReader,
+    /// The file, if what is read of it is compared with checksums.
+    checked: Option<CheckedFile>,
 }
 
 impl Batches {
-    /// Opens a file written by us; `columns` are positions in [`crate::COLUMNS`], all of them when `None`. Batches have
+    /// Opens a segment. No byte that is not what was written comes out of it.
+    pub(crate) fn open_checked(
+        archive: &Archive,
+        segment: &Checked,
+        columns: Option<&[usize]>,
+        batch_rows: usize,
+    ) -> Result<Self, ArchiveError> {
+        let file = segment.open(archive)?;
+        let opened = Self::of(file.clone(), &segment.path, columns, batch_rows);
+        match opened {
+            Ok(opened) => Ok(Self { checked: Some(file), ..opened }),
+            Err(error) => Err(file.take_failure().unwrap_or(error)),
+        }
+    }
+
+    /// Opens a file written by us for which there is nothing to compare it with; `columns` are positions in [`crate::COLUMNS`], all of them when `None`. Batches have
     /// `batch_rows` rows, fewer where records are large.
     pub(crate) fn open(path: &Path, columns: Option<&[usize]>, batch_rows: usize) -> Result<Self, ArchiveError> {
         let file = disk::open(path).map_err(ArchiveError::io("open segment", path))?;
+        Self::of(file, path, columns, batch_rows)
+    }
+
+    fn of<F: ChunkReader + 'static>(
+        file: F,
+        path: &Path,
+        columns: Option<&[usize]>,
+        batch_rows: usize,
+    ) -> Result<Self, ArchiveError> {
         let broken = || ArchiveError::parquet("read", path);
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(broken())?;
         if metadata.schema().fields() != arrow_schema().fields() {
@@ -149,7 +182,7 @@ impl Batches {
         let metadata = Arc::clone(builder.metadata());
         let reader =
             builder.with_projection(mask).with_batch_size(rows_for(&metadata, batch_rows)).build().map_err(broken())?;
-        Ok(Self { path: path.to_owned(), metadata, reader })
+        Ok(Self { path: path.to_owned(), metadata, reader, checked: None })
     }
 
     /// A value of the footer.
@@ -164,6 +197,11 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.reader.next()?;
+        if batch.is_err()
+            && let Some(failure) = self.checked.as_ref().and_then(CheckedFile::take_failure)
+        {
+            return Some(Err(failure));
+        }
         Some(batch.map_err(|error| match error {
             arrow::error::ArrowError::ExternalError(inner) if inner.is::<std::io::Error>() => {
                 match inner.downcast::<std::io::Error>() {

@@ -10,8 +10,9 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
+use crate::checked::Checked;
 use crate::read::{Batches, texts};
-use crate::{ArchiveError, files};
+use crate::{Archive, ArchiveError, files};
 
 /// Rows read at a time from each run.
 pub(crate) const READ_ROWS: usize = 128;
@@ -22,7 +23,7 @@ const WRITE_RAW_BYTES: usize = 512 << 10;
 /// Rows in order.
 pub(crate) enum Run {
     /// A segment that is sorted already.
-    Segment(PathBuf),
+    Segment(Checked),
     /// A temporary file.
     Spilled(Spilled),
     /// What was sorted last, and need not go to disk.
@@ -130,7 +131,7 @@ pub(crate) struct Merged<'a> {
 
 impl<'a> Merged<'a> {
     /// Opens them all.
-    pub(crate) fn open(runs: &'a [Run]) -> Result<Self, ArchiveError> {
+    pub(crate) fn open(archive: &Archive, runs: &'a [Run]) -> Result<Self, ArchiveError> {
         let mut merged = Self {
             runs: Vec::new(),
             current: Vec::new(),
@@ -140,7 +141,8 @@ impl<'a> Merged<'a> {
         };
         for (number, run) in runs.iter().enumerate() {
             merged.runs.push(match run {
-                Run::Segment(path) | Run::Spilled(Spilled(path)) => Box::new(Batches::open(path, None, READ_ROWS)?),
+                Run::Segment(segment) => Box::new(Batches::open_checked(archive, segment, None, READ_ROWS)?),
+                Run::Spilled(Spilled(path)) => Box::new(Batches::open(path, None, READ_ROWS)?),
                 Run::Memory(sorted) => Box::new(sorted.clone()),
             });
             merged.current.push((0, Vec::new()));

@@ -192,7 +192,7 @@ pub(crate) fn write(root: &Path, segment: &Segment, keys: &mut [RecordKey]) -> R
 }
 
 /// Makes a folder and those above it, without syncing any: what is lost of them at a loss of power is made again.
-fn create_folders(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_folders(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use crate::commit::{CommitWriter, NewCommit};
 use crate::disk::{self, NewFile};
 use crate::raw_column::IdleCompressors;
 use crate::segment::{Segment, date_folder, tenant_folder};
-use crate::{ArchiveError, files, orphans, quarantine, sidecar};
+use crate::{ArchiveError, files, orphans, quarantine, sidecar, sums};
 
 /// Where the archive lies and how much memory it may take.
 #[derive(Debug, Clone)]
@@ -140,6 +140,7 @@ impl Archive {
             let path = self.segment_path(segment);
             removed += u64::from(files::remove_file(&path)?);
             files::remove_file(&sidecar::path(self.root(), segment))?;
+            files::remove_file(&sums::path(self.root(), segment))?;
             self.0.sidecars.forget(segment);
             if let Some(folder) = path.parent() {
                 files::remove_empty_folder(folder);
@@ -168,6 +169,7 @@ impl Archive {
         for folder in [
             tenant_folder(root, tenant),
             sidecar::tenant_folder(root, tenant),
+            sums::tenant_folder(root, tenant),
             quarantine::tenant_folder(root, tenant),
             orphans::aside_folder(root, tenant),
         ] {

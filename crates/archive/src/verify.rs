@@ -6,11 +6,14 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::checked::Checked;
 use crate::keys::{Fingerprint, RecordKey, second_of_micros};
 use crate::read::{Batches, micros, texts};
 use crate::schema::{FINGERPRINT_KEY, position};
 use crate::segment::Segment;
+use crate::sums::Sums;
 use crate::{Archive, ArchiveError, files};
 
 /// Rows decoded at a time.
@@ -95,7 +98,7 @@ impl Archive {
         digest: &[u8; 32],
     ) -> Result<Option<String>, ArchiveError> {
         match check_file(self, &self.root().join(path), bytes, digest) {
-            Ok(()) => Ok(None),
+            Ok(_) => Ok(None),
             Err(ArchiveError::Damaged { problem, .. }) => Ok(Some(problem)),
             Err(error) => Err(error),
         }
@@ -111,11 +114,16 @@ pub(crate) fn read_keys(archive: &Archive, segment: &Segment) -> Result<Vec<Reco
 
 /// Compares the file with what the ledger remembers of it.
 pub(crate) fn check_digest(archive: &Archive, segment: &Segment) -> Result<(), ArchiveError> {
+    check_segment(archive, segment).map(drop)
+}
+
+/// The same, and the checksums of its blocks, so that what is read of it afterwards is what was compared.
+pub(crate) fn check_segment(archive: &Archive, segment: &Segment) -> Result<Sums, ArchiveError> {
     check_file(archive, &archive.segment_path(segment), segment.bytes, &segment.digest)
 }
 
-fn check_file(archive: &Archive, path: &Path, bytes: u64, digest: &[u8; 32]) -> Result<(), ArchiveError> {
-    let (found_digest, found_bytes) = match files::digest_file(path) {
+fn check_file(archive: &Archive, path: &Path, bytes: u64, digest: &[u8; 32]) -> Result<Sums, ArchiveError> {
+    let found = match files::digest_file(path) {
         Ok(found) => found,
         // With the archive's mark gone as well, it is the whole disk that is missing.
         Err(error) if error.kind() == ErrorKind::NotFound && archive.is_there() => {
@@ -123,20 +131,21 @@ fn check_file(archive: &Archive, path: &Path, bytes: u64, digest: &[u8; 32]) -> 
         }
         Err(error) => return Err(ArchiveError::io("read", path)(error)),
     };
+    let (found_bytes, found_digest) = found.sum();
     if found_bytes != bytes {
         return Err(damaged(path, format!("it has {found_bytes} bytes instead of {bytes}")));
     }
     if found_digest != *digest {
         return Err(damaged(path, "its bytes have changed since it was written".to_owned()));
     }
-    Ok(())
+    Ok(found.sums())
 }
 
 fn read_rows(archive: &Archive, segment: &Segment, mut each: impl FnMut(RecordKey)) -> Result<(), ArchiveError> {
-    check_digest(archive, segment)?;
+    let checked = Checked::with(archive, segment, Arc::new(check_segment(archive, segment)?));
     let path = archive.segment_path(segment);
     let columns = [position::ID, position::CREATION_TIME, position::RAW];
-    let batches = Batches::open(&path, Some(&columns), BATCH_ROWS)?;
+    let batches = Batches::open_checked(archive, &checked, Some(&columns), BATCH_ROWS)?;
     let promised = batches.footer_value(FINGERPRINT_KEY).and_then(Fingerprint::parse);
     let (mut rows, mut fingerprint) = (0, Fingerprint::default());
     for batch in batches {

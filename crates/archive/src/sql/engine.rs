@@ -31,6 +31,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
+use super::checked_store::KnownSums;
 use super::dialect::{self, ArchiveDialect, ArrowPlanner};
 use super::error::{Limits, QueryError};
 use super::functions;
@@ -83,6 +84,7 @@ pub struct QueryEngine {
     /// Functions, planners, limits and store, without any table.
     template: SessionState,
     store: ObjectStoreUrl,
+    known: Arc<KnownSums>,
     limits: Limits,
 }
 
@@ -134,7 +136,7 @@ impl QueryEngine {
             .with_expr_planners(planners)
             .with_scalar_functions(scalar_functions)
             .build();
-        Ok(Self { template, store: url, limits })
+        Ok(Self { template, store: url, known: Arc::default(), limits })
     }
 
     /// Plans and starts the statement over exactly these segments. Waits for its first rows. The caller's thread and the
@@ -168,7 +170,8 @@ impl QueryEngine {
     ///
     /// # Errors
     ///
-    /// As [`Self::query`]; [`QueryError::Manifest`] when `load_manifest` fails.
+    /// As [`Self::query`]; [`QueryError::Manifest`] when `load_manifest` fails; [`QueryError::SegmentMissing`] when a segment
+    /// went away that the manifest still names.
     pub async fn run<F, L, E>(&self, mut load_manifest: L, sql: &str) -> Result<QueryStream, QueryError>
     where
         L: FnMut() -> F,
@@ -176,12 +179,17 @@ impl QueryEngine {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let mut tries = 1;
+        let mut gone: Option<String> = None;
         loop {
             let manifest = load_manifest().await.map_err(|error| QueryError::Manifest { source: error.into() })?;
+            if let Some(path) = gone.take_if(|path| names(&manifest, path)) {
+                return Err(QueryError::SegmentMissing { path });
+            }
             match Box::pin(self.query(manifest, sql)).await {
                 Err(QueryError::SegmentGone { path }) if tries < TRIES => {
                     tracing::debug!(segment = path, tries, "segment went away, loading the manifest anew");
                     tries += 1;
+                    gone = Some(path);
                 }
                 result => return result,
             }
@@ -216,10 +224,15 @@ impl QueryEngine {
             .with_config(self.template.config().clone().with_create_default_catalog_and_schema(true))
             .build();
         let context = SessionContext::new_with_state(state);
-        let table = AuditTable::new(manifest, self.store.clone(), Arc::clone(pruning));
+        let table = AuditTable::new(manifest, self.store.clone(), Arc::clone(&self.known), Arc::clone(pruning));
         context.register_table(TABLE, Arc::new(table))?;
         Ok(context)
     }
+}
+
+/// Whether the manifest names the segment of that path below the archive's root.
+fn names(manifest: &[Segment], path: &str) -> bool {
+    manifest.iter().any(|segment| segment.path() == Path::new(path))
 }
 
 fn session_config(options: &QueryOptions) -> SessionConfig {

@@ -6,10 +6,12 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use object_store::Error as StoreError;
 
+use super::checked_store::NotWhatWasWritten;
 use super::engine::OPERATORS_MAX;
 use super::reader::SegmentError;
 use super::spill::SpillError;
@@ -116,6 +118,15 @@ pub enum QueryError {
         /// Its path below the archive's root.
         path: String,
     },
+    /// A segment is not there, and the manifest still names it.
+    #[error(
+        "segment {path} is missing: restore it from a backup; `tenantry archive verify` names every file that is not what it \
+         should be"
+    )]
+    SegmentMissing {
+        /// Its path below the archive's root.
+        path: String,
+    },
     /// A segment is there and cannot be read.
     #[error("segment {path} cannot be read: check it with `tenantry archive verify`")]
     SegmentUnreadable {
@@ -124,9 +135,20 @@ pub enum QueryError {
         /// The refusal.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A segment's pages are not what was written. Which segment it is does not come with this error.
-    #[error("a segment is damaged: find it with `tenantry archive verify`")]
+    /// A segment is not what was written. Nothing of the bytes that have changed is answered from.
+    #[error(
+        "segment {path} is damaged, {problem}: restore it from a backup; `tenantry archive verify` names every file that is \
+         not what it should be"
+    )]
     SegmentDamaged {
+        /// Its path below the archive's root.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A segment is what was written and cannot be decoded. Which segment it is does not come with this error.
+    #[error("a segment cannot be decoded: find it with `tenantry archive verify`")]
+    Undecodable {
         /// What the decoder says.
         source: Box<dyn Error + Send + Sync>,
     },
@@ -177,8 +199,10 @@ impl QueryError {
             | Self::OutOfSpill { .. }
             | Self::Spill { .. }
             | Self::SegmentGone { .. }
+            | Self::SegmentMissing { .. }
             | Self::SegmentUnreadable { .. }
             | Self::SegmentDamaged { .. }
+            | Self::Undecodable { .. }
             | Self::Store { .. }
             | Self::Manifest { .. }
             | Self::Output { .. } => false,
@@ -208,7 +232,7 @@ impl QueryError {
             None => {}
         }
         if find::<parquet::errors::ParquetError>(&error).is_some() {
-            return Self::SegmentDamaged { source: error.into() };
+            return Self::Undecodable { source: error.into() };
         }
         match error.find_root() {
             DataFusionError::SQL(problem, _) => Self::Syntax { problem: syntax_problem(&problem.to_string()) },
@@ -219,6 +243,9 @@ impl QueryError {
             | DataFusionError::Configuration(text)
             | DataFusionError::Internal(text) => Self::Invalid { problem: one_line(text) },
             DataFusionError::Execution(text) => Self::Failed { problem: one_line(text) },
+            DataFusionError::ArrowError(problem, _) if matches!(**problem, ArrowError::ParquetError(_)) => {
+                Self::Undecodable { source: one_line(&problem.to_string()).into() }
+            }
             DataFusionError::ArrowError(problem, _) => Self::Failed { problem: one_line(&problem.to_string()) },
             other => Self::Failed { problem: one_line(&other.strip_backtrace()) },
         }
@@ -226,6 +253,9 @@ impl QueryError {
 
     fn from_segment(error: &SegmentError) -> Self {
         let path = error.path.clone();
+        if let Some(NotWhatWasWritten { problem }) = find(error.source.as_ref()) {
+            return Self::SegmentDamaged { path, problem: problem.clone() };
+        }
         match find::<StoreError>(error.source.as_ref()) {
             Some(StoreError::NotFound { .. }) => Self::SegmentGone { path },
             _ => Self::SegmentUnreadable { path, source: error.source.to_string().into() },

@@ -6,6 +6,7 @@
 //! DataFusion computes on the threads of the runtime that polls it. A program that has other work to do gives queries a
 //! runtime of their own. Dropping a future or a [`QueryStream`] stops the query.
 
+mod checked_store;
 mod dialect;
 mod engine;
 mod error;

@@ -28,6 +28,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
+use super::checked_store::{CheckedStore, KnownSums};
 use super::reader::SegmentReaders;
 use crate::segment::Segment;
 
@@ -77,13 +78,19 @@ pub(super) struct Pruning {
 pub(super) struct AuditTable {
     manifest: Arc<[Segment]>,
     store: ObjectStoreUrl,
+    known: Arc<KnownSums>,
     pruning: Arc<Pruning>,
 }
 
 impl AuditTable {
     /// `store` is where the session finds the object store whose root is the archive's.
-    pub(super) fn new(manifest: Arc<[Segment]>, store: ObjectStoreUrl, pruning: Arc<Pruning>) -> Self {
-        Self { manifest, store, pruning }
+    pub(super) fn new(
+        manifest: Arc<[Segment]>,
+        store: ObjectStoreUrl,
+        known: Arc<KnownSums>,
+        pruning: Arc<Pruning>,
+    ) -> Self {
+        Self { manifest, store, known, pruning }
     }
 
     /// The segments that can hold rows for which all filters are true.
@@ -138,7 +145,13 @@ impl TableProvider for AuditTable {
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let store = state.runtime_env().object_store(&self.store)?;
+        let files = candidates.iter().map(|segment| file_of(segment, &schema)).collect::<Vec<_>>();
+        let paths = files.iter().map(|file| file.object_meta.location.clone());
+        let store = Arc::new(CheckedStore {
+            inner: state.runtime_env().object_store(&self.store)?,
+            segments: paths.zip(candidates.iter().copied().cloned()).collect(),
+            known: Arc::clone(&self.known),
+        });
         let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = SegmentReaders { store, footers };
         let mut options = TableParquetOptions::new();
@@ -147,7 +160,6 @@ impl TableProvider for AuditTable {
             .with_table_parquet_options(options)
             .with_metadata_size_hint(FOOTER_GUESS_BYTES)
             .with_parquet_file_reader_factory(Arc::new(readers));
-        let files = candidates.iter().map(|segment| file_of(segment, &schema)).collect::<Vec<_>>();
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
             .with_file_groups(groups)

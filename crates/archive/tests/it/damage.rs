@@ -284,3 +284,33 @@ fn orphans_and_temporary_files_go_and_everything_else_stays() {
     assert_eq!(world.records().len(), 3);
     world.store(&[record("next", DAY, "")]);
 }
+
+#[test]
+fn no_changed_byte_of_a_segment_is_read_or_merged() {
+    let (mut world, _) = world_of(3);
+    world.store(&[record("other", DAY, "")]);
+    let path = world.archive.segment_path(&world.visible[0]);
+    let (whole, records) = (std::fs::read(&path).unwrap(), world.raw());
+    for keep in [true, false] {
+        for at in (0..whole.len()).step_by(11) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, bytes).unwrap();
+            if !keep {
+                let _ = std::fs::remove_dir_all(world.archive.root().join("_sums"));
+            }
+            let error = world.archive.read_all(world.visible.clone()).collect::<Result<Vec<_>, _>>().err();
+            match error {
+                Some(ArchiveError::Damaged { path: named, .. }) => assert_eq!(named, path, "byte {at}"),
+                other => panic!("byte {at}: {other:?}"),
+            }
+            let error = world.archive.merge(&world.visible, 3, &|| false).unwrap_err();
+            assert!(matches!(error, ArchiveError::Damaged { .. }), "byte {at}: {error}");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(world.raw(), records);
+    }
+    std::fs::remove_file(&path).unwrap();
+    let error = world.archive.read_all(world.visible.clone()).next().unwrap().unwrap_err();
+    assert!(error.to_string().contains("the file is missing"), "{error}");
+}

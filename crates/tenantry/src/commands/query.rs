@@ -1,6 +1,6 @@
 //! `query`: SQL over the archive's visible segments, beside a collector that may be running.
 //!
-//! Never writes to ledger or archive, and prints nothing but rows to stdout.
+//! Never writes to ledger or archive (but checksums beside segments that have none), and prints nothing but rows to stdout.
 
 use std::io::{IsTerminal as _, Read as _, Write};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
             Ok::<Arc<[Segment]>, LedgerError>(segments.into())
         }
     };
-    let rows = engine.run(manifest, &sql).await.map_err(failure)?;
+    let rows = engine.run(&manifest, &sql).await.map_err(failure)?;
     let format = match args.format {
         None if global.json => sql::Format::Json,
         None | Some(Format::Table) => sql::Format::Table { width: args.out.is_none().then(terminal_width).flatten() },
@@ -84,6 +84,12 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
         }
         // `| head` has seen enough.
         Err(error) if error.is_broken_pipe() => Ok(()),
+        // After its first rows a query cannot begin anew; but only one that the ledger has moved on from is worth repeating.
+        Err(QueryError::SegmentGone { path }) => {
+            let visible = manifest().await.map_err(store::ledger_failure)?;
+            let missing = visible.iter().any(|segment| segment.path() == std::path::Path::new(&path));
+            Err(failure(if missing { QueryError::SegmentMissing { path } } else { QueryError::SegmentGone { path } }))
+        }
         Err(error) => Err(failure(error)),
     }
 }

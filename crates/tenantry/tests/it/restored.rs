@@ -1,4 +1,5 @@
-//! A ledger that is lost, empty, another's or older than the archive never costs a record that is archived.
+//! A ledger that is lost, empty, another's or older than the archive never costs a record that is archived; and of a file
+//! that is damaged nothing is answered.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -122,4 +123,45 @@ fn under_a_restored_older_ledger_nothing_is_lost_and_what_the_feed_has_comes_onc
             assert_eq!(after.get(&aside), Some(&bytes), "{text} is kept");
         }
     }
+}
+
+#[test]
+fn of_a_damaged_segment_nothing_wrong_is_answered_and_it_is_named() {
+    const ALL: [&str; 4] = ["query", "--format", "csv", "SELECT * FROM audit"];
+    let microsoft = small(2_904);
+    let home = Home::new(&microsoft);
+    home.succeed(&["collect", "--once"]);
+    let sound = home.succeed(&ALL);
+    let sound: std::collections::HashSet<&str> = sound.lines().collect();
+    let (path, whole) = segments(&home).into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    for at in [1000, whole.len() / 2, whole.len() - 600] {
+        let mut bytes = whole.clone();
+        bytes[at..at + 40].iter_mut().for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&path, bytes).unwrap();
+        let output = home.run(&ALL);
+        assert_eq!(output.status.code(), Some(6), "{}", crate::support::said(&output));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        for word in [name.as_str(), "is damaged", "restore it from a backup", "archive verify"] {
+            assert!(stderr.contains(word), "{word:?} is not in {stderr:?}");
+        }
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.lines().all(|line| sound.contains(line)), "byte {at}: {stdout}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let stderr = home.fail(&ALL, 6);
+    assert!(stderr.contains(&name) && stderr.contains("is missing"), "{stderr}");
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(home.succeed(&ALL).lines().count(), sound.len());
+}
+
+#[test]
+fn a_copy_where_no_log_can_be_made_answers_queries() {
+    let microsoft = small(2_905);
+    let home = Home::new(&microsoft);
+    home.succeed(&["collect", "--once"]);
+    let count = home.succeed(&["query", "--format", "csv", "SELECT count(*) FROM audit"]);
+    // As on a medium that cannot be written: SQLite can make no shared-memory file.
+    std::os::unix::fs::symlink("/nonexistent/folder/shm", home.data().join("ledger.db-shm")).unwrap();
+    assert_eq!(home.succeed(&["query", "--format", "csv", "SELECT count(*) FROM audit"]), count);
 }

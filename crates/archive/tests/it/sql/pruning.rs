@@ -115,7 +115,8 @@ async fn raw_is_not_read_unless_it_is_asked_for() {
     let narrow = bytes("SELECT operation, count(*) FROM audit GROUP BY 1").await;
     let wide = bytes("SELECT max(raw) FROM audit").await;
     assert!(wide > 100_000, "{wide}");
-    assert!(narrow < 20_000 && footer < 100_000, "{narrow} {footer}");
+    // 64 KiB for the footer and a column, each from the beginning of its block to the end.
+    assert!(narrow < 20_000 && footer < 120_000, "{narrow} {footer}");
 }
 
 #[tokio::test]

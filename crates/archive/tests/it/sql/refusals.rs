@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use archive::Segment;
 use archive::sql::{Format, OPERATORS_MAX, QUERY_STACK_BYTES, QueryError, write_results};
 
-use super::fixture::usual;
+use super::fixture::{ALPHA, Fixture, usual};
 
 #[tokio::test]
 async fn whatever_is_no_question_is_refused_by_name() {
@@ -145,13 +145,29 @@ async fn a_segment_that_went_away_is_told_and_a_new_manifest_is_tried() {
 }
 
 #[tokio::test]
-async fn a_segment_that_stays_away_is_given_up_after_the_third_try() {
+async fn a_segment_that_the_ledger_still_names_is_missing_and_not_asked_for_again() {
     let fixture = usual();
     fs::remove_file(fixture.path(0)).unwrap();
     let loads = AtomicUsize::new(0);
     let load = || {
         loads.fetch_add(1, Ordering::SeqCst);
         std::future::ready(Ok::<_, std::io::Error>(fixture.manifest()))
+    };
+    let error = fixture.engine().run(load, "SELECT count(user_id) FROM audit").await.err().unwrap();
+    assert!(matches!(&error, QueryError::SegmentMissing { path } if path.ends_with("/1-0.parquet")), "{error:?}");
+    assert!(error.to_string().contains("restore it from a backup") && !error.is_usage(), "{error}");
+    assert_eq!(loads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn segments_that_keep_going_away_are_given_up_after_the_third_try() {
+    let fixture = usual();
+    (0..3).for_each(|segment| fs::remove_file(fixture.path(segment)).unwrap());
+    let loads = AtomicUsize::new(0);
+    let load = || {
+        let only = loads.fetch_add(1, Ordering::SeqCst);
+        let manifest: Arc<[Segment]> = fixture.segments[only..=only].into();
+        std::future::ready(Ok::<_, std::io::Error>(manifest))
     };
     let error = fixture.engine().run(load, "SELECT count(user_id) FROM audit").await.err().unwrap();
     assert!(matches!(error, QueryError::SegmentGone { .. }), "{error:?}");
@@ -166,28 +182,61 @@ async fn a_manifest_that_cannot_be_loaded_is_the_callers_error() {
     assert!(matches!(&error, QueryError::Manifest { source } if source.to_string() == "ledger locked"), "{error:?}");
 }
 
+const EVERYTHING: &str = "SELECT * FROM audit ORDER BY id";
+
+/// The refusal of everything that touches the segment, with its path and what is wrong.
+async fn damage(fixture: &Fixture) -> (String, String) {
+    match fixture.error(EVERYTHING).await {
+        QueryError::SegmentDamaged { path, problem } => (path, problem),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_segment_is_named() {
     let fixture = usual();
     let path = fixture.path(1);
     let whole = fs::read(&path).unwrap();
     fs::write(&path, vec![0; whole.len()]).unwrap();
-    match fixture.error("SELECT count(user_id) FROM audit").await {
-        QueryError::SegmentUnreadable { path, .. } => assert!(path.ends_with("date=2026-03-05/1-1.parquet"), "{path}"),
-        other => panic!("{other:?}"),
-    }
-    // Cut short.
+    let (named, problem) = damage(&fixture).await;
+    assert!(named.ends_with("date=2026-03-05/1-1.parquet"), "{named}");
+    assert!(problem.contains("have changed since it was written"), "{problem}");
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    assert!(matches!(fixture.error("SELECT count(user_id) FROM audit").await, QueryError::SegmentUnreadable { .. }));
-    // The footer is well and the pages are not.
-    let mut pages = whole.clone();
-    for byte in &mut pages[4..whole.len() / 3] {
-        *byte = 0xff;
+    assert!(damage(&fixture).await.1.contains(&format!("instead of {}", whole.len())));
+    // Another sound segment in its place.
+    fs::copy(fixture.path(0), &path).unwrap();
+    damage(&fixture).await;
+    let error = fixture.error(EVERYTHING).await;
+    assert!(error.to_string().contains("tenantry archive verify") && !error.is_usage(), "{error}");
+}
+
+#[tokio::test]
+async fn no_changed_byte_of_a_segment_is_ever_answered_from() {
+    let mut fixture = Fixture::empty();
+    fixture.commit(ALPHA, 1, &[r#"{"Id":"a1","CreationTime":"2026-03-04T10:00:00","Operation":"UserLoggedIn"}"#]);
+    let (path, answer) = (fixture.path(0), fixture.rows(EVERYTHING).await);
+    let whole = fs::read(&path).unwrap();
+    // With its checksums, and without any, as an earlier version left it.
+    for keep in [true, false] {
+        if !keep {
+            fs::remove_dir_all(fixture.archive.root().join("_sums")).unwrap();
+        }
+        for at in (0..whole.len()).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x20;
+            fs::write(&path, bytes).unwrap();
+            damage(&fixture).await;
+        }
+        assert_eq!(fixture.archive.root().join("_sums").exists(), keep, "damage is never blessed");
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(fixture.rows(EVERYTHING).await, answer);
     }
-    fs::write(&path, &pages).unwrap();
-    let error = fixture.error("SELECT max(raw), max(user_id), max(id), max(operation) FROM audit").await;
-    assert!(matches!(error, QueryError::SegmentDamaged { .. } | QueryError::SegmentUnreadable { .. }), "{error:?}");
-    assert!(!error.is_usage());
+    let sums = fixture.archive.root().join("_sums").join(fixture.segments[0].path()).with_extension("sums");
+    let made = fs::read(&sums).unwrap();
+    // Made again as they were written; and damaged themselves, they are made again too.
+    fs::write(&sums, b"damaged").unwrap();
+    assert_eq!(fixture.rows(EVERYTHING).await, answer);
+    assert_eq!(fs::read(&sums).unwrap(), made);
 }
 
 #[tokio::test]

@@ -1,0 +1,231 @@
+//! The archive's store as queries see it: every byte of a segment that is read has been compared with the checksum of its
+//! block, footers and indexes among them.
+//!
+//! Never answers from a block that is not what was written, and never writes anything but checksums that were missing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use tokio::sync::OnceCell;
+
+use crate::checked::changed_at;
+use crate::files::DigestWriter;
+use crate::segment::Segment;
+use crate::sums::{self, Sums};
+
+/// Segments whose checksums are kept in memory from query to query: 2 MiB or so, 64 MiB if all were of the greatest size.
+const KEPT: usize = 1024;
+
+/// A segment is not what the ledger says of it; travels inside the errors of the store.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub(super) struct NotWhatWasWritten {
+    pub(super) problem: String,
+}
+
+/// Checksums by the segment's digest.
+#[derive(Debug, Default)]
+pub(super) struct KnownSums(Mutex<HashMap<[u8; 32], Arc<Known>>>);
+
+/// Read or made by whoever asks first; the others wait.
+type Known = OnceCell<Arc<Sums>>;
+
+impl KnownSums {
+    fn of(&self, segment: &Segment) -> Arc<Known> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT && !known.contains_key(&segment.digest) {
+            known.clear();
+        }
+        Arc::clone(known.entry(segment.digest).or_default())
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct CheckedStore {
+    pub(super) inner: Arc<dyn ObjectStore>,
+    /// The segments that may be read, by their path.
+    pub(super) segments: HashMap<Path, Segment>,
+    pub(super) known: Arc<KnownSums>,
+}
+
+impl CheckedStore {
+    fn segment(&self, location: &Path) -> Result<&Segment> {
+        let missing = || Error::NotFound { path: location.to_string(), source: "the query does not name it".into() };
+        self.segments.get(location).ok_or_else(missing)
+    }
+
+    async fn sums(&self, location: &Path, segment: &Segment) -> Result<Arc<Sums>> {
+        let cell = self.known.of(segment);
+        cell.get_or_try_init(|| async {
+            let beside =
+                Path::from_iter(sums::relative_path(segment).iter().map(|part| part.to_string_lossy().into_owned()));
+            if let Ok(kept) = self.inner.get(&beside).await
+                && let Ok(bytes) = kept.bytes().await
+                && let Some(sums) = Sums::parse(&bytes, segment)
+            {
+                return Ok(Arc::new(sums));
+            }
+            let sums = self.make(location, segment).await?;
+            // Where it cannot be written it is made again by the next query.
+            if let Err(error) = self.inner.put(&beside, sums.to_bytes(segment).into()).await {
+                tracing::debug!(path = %beside, %error, "checksums not kept");
+            }
+            Ok(Arc::new(sums))
+        })
+        .await
+        .map(Arc::clone)
+    }
+
+    /// Makes the checksums from the file, if it is what was written.
+    async fn make(&self, location: &Path, segment: &Segment) -> Result<Sums> {
+        let mut pieces = self.inner.get(location).await?.into_stream();
+        let mut digest = DigestWriter::new(std::io::sink());
+        while let Some(piece) = pieces.try_next().await? {
+            digest.update(&piece);
+        }
+        let (bytes, found) = digest.sum();
+        if bytes != segment.bytes {
+            return Err(changed(format!("it has {bytes} bytes instead of {}", segment.bytes)));
+        }
+        if found != segment.digest {
+            return Err(changed("its bytes have changed since it was written".to_owned()));
+        }
+        Ok(digest.sums())
+    }
+
+    async fn read(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let segment = self.segment(location)?;
+        let sums = self.sums(location, segment).await?;
+        let wide = merged(ranges.iter().map(|range| sums.widen(range)).collect());
+        let read = match self.inner.get_ranges(location, &wide).await {
+            Ok(read) => read,
+            Err(error) => return Err(self.explain(location, segment, error).await),
+        };
+        for (range, data) in wide.iter().zip(&read) {
+            if data.len() as u64 != range.end - range.start {
+                return Err(changed(format!("it is shorter than the {} bytes it had", segment.bytes)));
+            }
+            sums.check(range.start, data).map_err(|at| changed(changed_at(at)))?;
+        }
+        let slice = |range: &Range<u64>| {
+            let of = wide.partition_point(|wide| wide.end < range.end);
+            let (wide, data) = wide.get(of).zip(read.get(of))?;
+            let from = usize::try_from(range.start.checked_sub(wide.start)?).ok()?;
+            let to = usize::try_from(range.end.checked_sub(wide.start)?).ok()?;
+            (from <= to && to <= data.len()).then(|| data.slice(from..to))
+        };
+        let beyond = || changed(format!("its own footer points beyond its {} bytes", segment.bytes));
+        ranges.iter().map(|range| slice(range).ok_or_else(beyond)).collect()
+    }
+
+    /// A file that was cut off is told from a disk that refuses.
+    async fn explain(&self, location: &Path, segment: &Segment, error: Error) -> Error {
+        match self.inner.head(location).await {
+            Ok(found) if found.size != segment.bytes => {
+                changed(format!("it has {} bytes instead of {}", found.size, segment.bytes))
+            }
+            _ => error,
+        }
+    }
+}
+
+/// Ranges in order, those that touch made one.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn changed(problem: String) -> Error {
+    Error::Generic { store: "archive", source: Box::new(NotWhatWasWritten { problem }) }
+}
+
+fn refused(operation: &str) -> Error {
+    Error::NotImplemented { operation: operation.to_owned(), implementer: "a query".to_owned() }
+}
+
+impl fmt::Display for CheckedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "checked {}", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for CheckedStore {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let segment = self.segment(location)?;
+        let range = match &options.range {
+            _ if options.head => 0..0,
+            None => 0..segment.bytes,
+            Some(range) => range.as_range(segment.bytes).map_err(|error| changed(error.to_string()))?,
+        };
+        let bytes = if options.head { Vec::new() } else { self.read(location, std::slice::from_ref(&range)).await? };
+        let meta = ObjectMeta {
+            location: location.clone(),
+            last_modified: chrono::DateTime::UNIX_EPOCH,
+            size: segment.bytes,
+            e_tag: None,
+            version: None,
+        };
+        let payload = GetResultPayload::Stream(stream::iter(bytes.into_iter().map(Ok)).boxed());
+        Ok(GetResult { payload, meta, range, attributes: Attributes::new() })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.read(location, ranges).await
+    }
+
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
+        Err(refused("put"))
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(refused("put"))
+    }
+
+    fn delete_stream(&self, _: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        stream::iter([Err(refused("delete"))]).boxed()
+    }
+
+    fn list(&self, _: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        stream::iter([Err(refused("list"))]).boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        Err(refused("list"))
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(refused("copy"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_are_read_once_and_others_apart() {
+        assert_eq!(merged(vec![]), []);
+        assert_eq!(merged(vec![20..30, 0..10, 10..15, 5..8]), [0..15, 20..30]);
+        assert_eq!(merged(vec![0..10, 11..12]), [0..10, 11..12]);
+    }
+}
