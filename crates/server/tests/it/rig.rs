@@ -317,6 +317,10 @@ impl Rig {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
+                // What may not come again is kept there, and nobody reads it.
+                if path.ends_with("_aside") {
+                    continue;
+                }
                 if path.is_dir() {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "parquet" || extension == "tmp") {
