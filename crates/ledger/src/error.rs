@@ -122,6 +122,15 @@ pub enum LedgerError {
         #[source]
         source: Cause,
     },
+    /// A copy that cannot be written, with changes that are only in its log.
+    #[error(
+        "the ledger {path} has changes in its -wal file, which can be read only where its folder can be written: copy both to \
+         such a folder, or copy the ledger anew after the collector has stopped"
+    )]
+    LogUnreadable {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is something else.
     #[error("{path} is not a Tenantry ledger ({found}): point ledger.url at another file, it has not been touched")]
     NotALedger {
@@ -237,6 +246,7 @@ impl LedgerError {
             | Self::ReadOnly { .. } => true,
             Self::Missing { .. }
             | Self::CannotOpen { .. }
+            | Self::LogUnreadable { .. }
             | Self::NotALedger { .. }
             | Self::NewerVersion { .. }
             | Self::OlderVersion { .. }

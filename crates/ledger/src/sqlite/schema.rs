@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::fault::opening;
 use crate::LedgerError;
+use crate::error::Cause;
 
 /// "Tnty": what `file` and SQLite's header call a ledger of ours.
 pub(super) const APPLICATION_ID: i64 = 0x546e_7479;
@@ -50,14 +51,40 @@ pub(super) enum Access {
 
 /// Opens one connection to a file that is, or becomes, a ledger of this program's version.
 pub(super) fn connect(path: &Path, access: Access, busy_timeout: Duration) -> Result<Connection, LedgerError> {
-    let missing = || LedgerError::Missing { path: path.to_owned() };
-    let flags = match access {
-        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-        Access::Read if !path.exists() => return Err(missing()),
-        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+    let read_write = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    match access {
+        Access::Write => connect_to(path, path, read_write, access, busy_timeout),
+        Access::Read if !path.exists() => Err(LedgerError::Missing { path: path.to_owned() }),
+        Access::Read => match connect_to(path, path, OpenFlags::SQLITE_OPEN_READ_ONLY, access, busy_timeout) {
+            Err(LedgerError::CannotOpen { source, .. }) => as_it_lies(path, source, busy_timeout),
+            connected => connected,
+        },
+    }
+}
+
+/// A copy where nothing can be written: there SQLite cannot make the shared-memory file that its log is read with. When
+/// there is no log, or nothing in it, nobody can be writing either, and the file is read as it lies.
+fn as_it_lies(path: &Path, source: Cause, busy_timeout: Duration) -> Result<Connection, LedgerError> {
+    let log = path.as_os_str().to_str().map(|path| std::fs::metadata(format!("{path}-wal")));
+    let path_uri = match (path.to_str(), log) {
+        (Some(_), Some(Ok(log))) if log.len() > 0 => return Err(LedgerError::LogUnreadable { path: path.to_owned() }),
+        (Some(text), _) => text.replace('%', "%25").replace('?', "%3f").replace('#', "%23"),
+        (None, _) => return Err(LedgerError::CannotOpen { path: path.to_owned(), source }),
     };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let name = format!("file:{path_uri}?immutable=1");
+    connect_to(path, Path::new(&name), flags, Access::Read, busy_timeout)
+}
+
+fn connect_to(
+    path: &Path,
+    name: &Path,
+    flags: OpenFlags,
+    access: Access,
+    busy_timeout: Duration,
+) -> Result<Connection, LedgerError> {
     let fault = |error: rusqlite::Error| opening(path, error);
-    let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fault)?;
+    let mut connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fault)?;
     connection.busy_timeout(busy_timeout).map_err(fault)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let version = {

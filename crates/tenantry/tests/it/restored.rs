@@ -161,6 +161,7 @@ fn a_copy_where_no_log_can_be_made_answers_queries() {
     let home = Home::new(&microsoft);
     home.succeed(&["collect", "--once"]);
     let count = home.succeed(&["query", "--format", "csv", "SELECT count(*) FROM audit"]);
+    let _ = std::fs::remove_file(home.data().join("ledger.db-shm"));
     // As on a medium that cannot be written: SQLite can make no shared-memory file.
     std::os::unix::fs::symlink("/nonexistent/folder/shm", home.data().join("ledger.db-shm")).unwrap();
     assert_eq!(home.succeed(&["query", "--format", "csv", "SELECT count(*) FROM audit"]), count);

@@ -307,3 +307,38 @@ fn what_is_archived_takes_little_room() {
     let each = fs::metadata(folder.path()).unwrap().len() / 10_000;
     assert!(each < 250, "{each} bytes for an archived content");
 }
+
+/// A place where SQLite can make no shared-memory file, whoever runs the test.
+#[cfg(unix)]
+fn forbid_shared_memory(path: &Path) {
+    let name = format!("{}-shm", path.display());
+    std::os::unix::fs::symlink("/nonexistent/folder/shm", name).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_copy_that_cannot_be_written_is_read_as_it_lies_unless_its_log_holds_changes() {
+    let (folder, copy) = (Folder::new(), Folder::new());
+    let ledger = open(&folder.path()).unwrap();
+    block_on(ledger.add_tenant(tenant(1), "Contoso".to_owned(), noon(), noon())).unwrap();
+    let wal = |folder: &Folder| format!("{}-wal", folder.path().display());
+    // Copied while the collector runs, its last changes are in the log.
+    fs::create_dir_all(copy.path().parent().unwrap()).unwrap();
+    fs::copy(folder.path(), copy.path()).unwrap();
+    fs::copy(wal(&folder), wal(&copy)).unwrap();
+    forbid_shared_memory(&copy.path());
+    let error = open_read_only(&copy.path()).unwrap_err();
+    assert!(matches!(error, LedgerError::LogUnreadable { .. }), "{error:?}");
+    assert_clear(&error, &copy.path(), "after the collector has stopped");
+    // Copied after it stopped, with an empty log beside it and with none.
+    drop(ledger);
+    fs::copy(folder.path(), copy.path()).unwrap();
+    fs::write(wal(&copy), "").unwrap();
+    for _ in 0..2 {
+        let ledger = open_read_only(&copy.path()).unwrap();
+        assert_eq!(block_on(ledger.tenant(tenant(1))).unwrap().unwrap().label, "Contoso");
+        let refused = block_on(ledger.add_tenant(tenant(2), String::new(), noon(), noon())).unwrap_err();
+        assert!(matches!(refused, LedgerError::ReadOnly { .. }), "{refused:?}");
+        let _ = fs::remove_file(wal(&copy));
+    }
+}
