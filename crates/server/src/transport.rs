@@ -3,6 +3,8 @@
 //! Never follows a redirect (a token would follow it), never retries, never repeats a URL's query or a header in an
 //! error. Requests are built in `protocol`; the production transport is [`HttpTransport`], a test's is an axum router.
 
+mod gunzip;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +13,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt};
-use http::{HeaderMap, Request, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
 /// What [`Transport::send`] returns.
 pub type TransportFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
@@ -38,7 +41,10 @@ pub struct Answer {
 }
 
 /// A body that is still arriving. Dropping it gives the rest up.
-pub struct Body(BoxStream<'static, Result<Bytes, TransportError>>);
+pub struct Body {
+    chunks: BoxStream<'static, Result<Bytes, TransportError>>,
+    is_proven_at_end: bool,
+}
 
 /// Why there is no answer, or not all of it. Shows the origin at most.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,14 @@ pub enum TransportError {
         /// Scheme, host and port.
         origin: String,
         /// What the innermost error says.
+        reason: String,
+    },
+    /// All of the answer came, and it is not what was compressed: a bad checksum, bad or missing data, bytes behind its end.
+    #[error("the answer of {origin} is corrupt: {reason}")]
+    Corrupt {
+        /// Scheme, host and port.
+        origin: String,
+        /// What the decoder says.
         reason: String,
     },
     /// More bytes than the caller wanted.
@@ -152,6 +166,9 @@ impl HttpTransport {
             .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
+            // Undone here, where corruption can be told from a connection that broke.
+            .no_gzip()
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
             .connect_timeout(timeouts.connect)
             .read_timeout(timeouts.silence)
             .pool_idle_timeout(timeouts.idle)
@@ -200,31 +217,59 @@ impl Transport for HttpTransport {
             let response = client.execute(request).await.map_err(|error| classify(&origin, &error))?;
             let status = response.status();
             let headers = response.headers().clone();
-            let stream =
-                response.bytes_stream().map(move |chunk| chunk.map_err(|error| classify(&origin, &error))).boxed();
-            Ok(Answer { status, headers, body: Body(stream) })
+            let of_error = origin.clone();
+            let chunks =
+                response.bytes_stream().map(move |chunk| chunk.map_err(|error| classify(&of_error, &error))).boxed();
+            Ok(Answer::received(&origin, status, headers, chunks))
         })
+    }
+}
+
+impl Answer {
+    /// An answer as it comes from the network, its body to be decompressed as its headers say.
+    pub fn received(
+        origin: &str,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        chunks: BoxStream<'static, Result<Bytes, TransportError>>,
+    ) -> Self {
+        let is_gzip = headers.get(CONTENT_ENCODING).is_some_and(|encoding| {
+            [&b"gzip"[..], b"x-gzip"].iter().any(|name| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(name))
+        });
+        if !is_gzip {
+            return Self { status, headers, body: Body::new(chunks) };
+        }
+        // They speak of what is not there any more.
+        headers.remove(CONTENT_ENCODING);
+        headers.remove(CONTENT_LENGTH);
+        let chunks = gunzip::gunzip(chunks, origin.to_owned());
+        Self { status, headers, body: Body { chunks, is_proven_at_end: true } }
     }
 }
 
 impl Body {
     /// A body from a stream of chunks.
-    pub fn new(stream: BoxStream<'static, Result<Bytes, TransportError>>) -> Self {
-        Self(stream)
+    pub fn new(chunks: BoxStream<'static, Result<Bytes, TransportError>>) -> Self {
+        Self { chunks, is_proven_at_end: false }
+    }
+
+    /// Whether its end proves it: it carries a checksum, so that what has come of it may still turn out to be altered.
+    pub fn is_proven_at_end(&self) -> bool {
+        self.is_proven_at_end
     }
 
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// When the connection breaks or falls silent.
+    /// When the connection breaks or falls silent, or the body is corrupt.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
-        self.0.next().await.transpose()
+        self.chunks.next().await.transpose()
     }
 
     /// The whole body, if it has at most `limit` bytes.
     ///
     /// # Errors
-    /// When the connection breaks, or the body is larger.
+    /// When the connection breaks, or the body is corrupt or larger.
     pub async fn read(mut self, limit: usize) -> Result<Vec<u8>, TransportError> {
         let mut whole = BytesMut::new();
         while let Some(chunk) = self.chunk().await? {

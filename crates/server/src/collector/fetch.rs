@@ -1,7 +1,8 @@
 //! One attempt at one blob: opened, cut into elements as it arrives, handed to the committer in pieces.
 //!
-//! Never holds more of a blob than some pieces and one element, never calls a blob whole that is not, and never counts:
-//! what was handed over of a blob that breaks off stays good, since a record that comes twice is stored once.
+//! Never holds more of a blob than some pieces and one element, never calls a blob whole that is not, never hands anything of
+//! a blob over whose checksum does not fit, and never counts: what was handed over of a blob that breaks off stays good,
+//! since a record that comes twice is stored once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::batch::Piece;
 use super::feed::{Client, Failure};
+use super::spool::{Spool, SpoolError};
 use crate::tokens::HeldToken;
 use crate::transport::{Answer, Body, TransportError};
 
@@ -68,6 +70,9 @@ pub(super) enum FetchFailure {
         /// In how long.
         seconds: u64,
     },
+    /// It cannot be put aside until it is proven: our own trouble.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The committer has ended; its own error says why.
     #[error("the commit that this blob was for has failed")]
     CommitterGone,
@@ -91,6 +96,30 @@ pub(super) struct Fetch<'a> {
     pub(super) large: &'a Semaphore,
     pub(super) large_of_tenant: &'a Semaphore,
     pub(super) pieces: &'a mpsc::Sender<Piece>,
+}
+
+/// A blob's bytes in their order.
+enum Source {
+    /// As they arrive; what is proven by its end only is put aside first.
+    Arriving(Arriving),
+    /// All that came.
+    Spooled(Box<Spooled>),
+}
+
+/// A body that was put aside.
+struct Spooled {
+    spool: Spool,
+    /// For what of it is in memory.
+    permit: Option<OwnedSemaphorePermit>,
+    /// How it ended, if not as it should.
+    end: Option<FetchFailure>,
+}
+
+/// A body on its way, and how it has come so far.
+struct Arriving {
+    body: Body,
+    started: Instant,
+    bytes: u64,
 }
 
 /// Elements not yet handed over.
@@ -128,27 +157,22 @@ impl Fetch<'_> {
     }
 
     async fn read(&self, answer: Answer, held: &HeldToken) -> Result<u64, FetchFailure> {
-        let Answer { status, headers, mut body } = answer;
+        let Answer { status, headers, body } = answer;
         let limits = &self.client.shared.settings.limits;
+        let mut source = self.source(body).await?;
         let mut splitter = Splitter::new(record::Limits { record_bytes_max: limits.record_bytes });
         let mut gathered = Gathered::default();
         let mut head = BytesMut::new();
         let mut large = None;
-        let started = Instant::now();
-        let mut bytes: u64 = 0;
-        while let Some(chunk) = self.next_chunk(&mut body, started, bytes).await? {
-            bytes += chunk.len() as u64;
-            if bytes > limits.blob_bytes {
-                return Err(FetchFailure::TooLarge { limit: limits.blob_bytes });
-            }
+        while let Some((chunk, permit)) = self.next_chunk(&mut source).await? {
             if head.len() < MAX_ERROR_BODY {
                 head.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY - head.len())]);
             }
-            gathered.add_permit(self.reserve(chunk.len()).await, chunk.len());
+            gathered.add_permit(permit, chunk.len());
             splitter.push(chunk);
             if let Err(error) = self.take_items(&mut splitter, &mut gathered).await? {
                 self.hand_over(&mut gathered).await?;
-                return self.not_a_blob(error, held, Response::new(status, &headers, &head), body).await;
+                return self.not_a_blob(error, held, Response::new(status, &headers, &head), source).await;
             }
             let is_large = splitter.remainder().len() > LARGE_ELEMENT;
             if is_large && large.is_none() {
@@ -175,21 +199,72 @@ impl Fetch<'_> {
             Ok(ended) => Ok(ended.bytes),
             // All before it was handed over, so this is what there is left to keep.
             Err(error @ SplitError::Truncated { .. }) => Err(FetchFailure::NotABlob { error, kept: remainder }),
-            Err(error) => self.not_a_blob(error, held, Response::new(status, &headers, &head), body).await,
+            Err(error) => self.not_a_blob(error, held, Response::new(status, &headers, &head), source).await,
         }
     }
 
-    async fn next_chunk(&self, body: &mut Body, started: Instant, bytes: u64) -> Result<Option<Bytes>, FetchFailure> {
-        let longest = self.client.shared.settings.limits.blob_time;
-        let elapsed = started.elapsed();
-        let too_slow = FetchFailure::TooSlow { bytes, seconds: elapsed.as_secs() };
-        if elapsed > SLOW_AFTER && bytes / elapsed.as_secs().max(1) < SLOWEST {
+    /// Where to read the body: from the network, or, when only its end proves it, from where it was put aside until then.
+    async fn source(&self, body: Body) -> Result<Source, FetchFailure> {
+        let is_proven_at_end = body.is_proven_at_end();
+        let mut arriving = Arriving { body, started: Instant::now(), bytes: 0 };
+        if !is_proven_at_end {
+            return Ok(Source::Arriving(arriving));
+        }
+        let mut spool = Spool::new(&self.client.shared.settings.data_dir);
+        let mut permit: Option<OwnedSemaphorePermit> = None;
+        let end = loop {
+            let chunk = match self.arrive(&mut arriving).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break None,
+                Err(failure) if failure.is_break() => break Some(failure),
+                Err(failure) => return Err(failure),
+            };
+            merge(&mut permit, self.reserve(chunk.len()).await);
+            if spool.gather(&chunk) >= PIECE_BYTES {
+                spool.write_out().await?;
+                permit = None;
+            }
+        };
+        if spool.rewind().await? {
+            permit = None;
+        }
+        Ok(Source::Spooled(Box::new(Spooled { spool, permit, end })))
+    }
+
+    /// The blob's next bytes, with their share of the memory.
+    async fn next_chunk(&self, source: &mut Source) -> Result<Option<(Bytes, OwnedSemaphorePermit)>, FetchFailure> {
+        let (chunk, held) = match source {
+            Source::Arriving(arriving) => (self.arrive(arriving).await?, None),
+            Source::Spooled(spooled) => match spooled.spool.chunk().await? {
+                Some(chunk) => (Some(chunk), spooled.permit.take()),
+                None => return spooled.end.take().map_or(Ok(None), Err),
+            },
+        };
+        let Some(chunk) = chunk else { return Ok(None) };
+        let permit = match held {
+            Some(permit) => permit,
+            None => self.reserve(chunk.len()).await,
+        };
+        Ok(Some((chunk, permit)))
+    }
+
+    /// The next bytes from the network.
+    async fn arrive(&self, arriving: &mut Arriving) -> Result<Option<Bytes>, FetchFailure> {
+        let limits = &self.client.shared.settings.limits;
+        let elapsed = arriving.started.elapsed();
+        let too_slow = FetchFailure::TooSlow { bytes: arriving.bytes, seconds: elapsed.as_secs() };
+        if elapsed > SLOW_AFTER && arriving.bytes / elapsed.as_secs().max(1) < SLOWEST {
             return Err(too_slow);
         }
-        match tokio::time::timeout(longest.saturating_sub(elapsed), body.chunk()).await {
-            Ok(chunk) => Ok(chunk?),
-            Err(_) => Err(too_slow),
+        let chunk = match tokio::time::timeout(limits.blob_time.saturating_sub(elapsed), arriving.body.chunk()).await {
+            Ok(chunk) => chunk?,
+            Err(_) => return Err(too_slow),
+        };
+        arriving.bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if arriving.bytes > limits.blob_bytes {
+            return Err(FetchFailure::TooLarge { limit: limits.blob_bytes });
         }
+        Ok(chunk)
     }
 
     /// Takes what the splitter has; the inner error is the splitter's.
@@ -248,15 +323,16 @@ impl Fetch<'_> {
         error: SplitError,
         held: &HeldToken,
         begun: Response<'_>,
-        body: Body,
+        mut rest: Source,
     ) -> Result<u64, FetchFailure> {
         if !matches!(error, SplitError::NotAnArray { .. }) {
             return Err(FetchFailure::NotABlob { kept: trailing(&error), error });
         }
         let mut head = begun.body.to_vec();
-        let room = MAX_ERROR_BODY.saturating_sub(head.len());
-        if room > 0 {
-            head.extend_from_slice(&body.read_some(room).await);
+        while head.len() < MAX_ERROR_BODY
+            && let Ok(Some((chunk, _))) = self.next_chunk(&mut rest).await
+        {
+            head.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY - head.len())]);
         }
         // No record of anybody, so it need not be kept with our token in it.
         let head = Bytes::from(held.token.scrub(&head).into_owned());
@@ -293,6 +369,29 @@ impl Fetch<'_> {
     }
 }
 
+impl FetchFailure {
+    /// Whether all of it came, and not as it was sent.
+    pub(super) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Request(Failure::Transport(TransportError::Corrupt { .. })))
+    }
+
+    /// Whether it says nothing against what had come before.
+    fn is_break(&self) -> bool {
+        matches!(
+            self,
+            Self::TooSlow { .. }
+                | Self::Request(Failure::Transport(TransportError::Broken { .. } | TransportError::Timeout { .. }))
+        )
+    }
+}
+
+fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
+    }
+}
+
 fn trailing(error: &SplitError) -> Bytes {
     match error {
         SplitError::TrailingBytes { head, .. } => head.clone(),
@@ -310,9 +409,6 @@ impl Gathered {
 
     fn add_permit(&mut self, permit: OwnedSemaphorePermit, arrived: usize) {
         self.arrived += arrived;
-        match &mut self.permit {
-            Some(held) => held.merge(permit),
-            None => self.permit = Some(permit),
-        }
+        merge(&mut self.permit, permit);
     }
 }

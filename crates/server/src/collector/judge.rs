@@ -41,7 +41,9 @@ fn of_transport(error: &TransportError) -> Trouble {
     match error {
         TransportError::Connect { .. } => Trouble::NoAnswer,
         // Somebody accepted the connection, so it is this request's trouble and not everybody's.
-        TransportError::Timeout { .. } | TransportError::Broken { .. } => Trouble::BrokenOff,
+        TransportError::Timeout { .. } | TransportError::Broken { .. } | TransportError::Corrupt { .. } => {
+            Trouble::BrokenOff
+        }
         TransportError::TooLarge { .. } | TransportError::Request { .. } => Trouble::NoBlob,
     }
 }
@@ -49,9 +51,9 @@ fn of_transport(error: &TransportError) -> Trouble {
 pub(super) fn of_fetch(failure: &FetchFailure) -> Judged {
     Judged::Trouble(match failure {
         FetchFailure::Request(failure) => return of_request(failure),
-        FetchFailure::NotABlob { error: SplitError::Unread { .. }, .. } | FetchFailure::CommitterGone => {
-            return Judged::Ours;
-        }
+        FetchFailure::NotABlob { error: SplitError::Unread { .. }, .. }
+        | FetchFailure::Spool(_)
+        | FetchFailure::CommitterGone => return Judged::Ours,
         FetchFailure::NotABlob { .. } | FetchFailure::TooLarge { .. } => Trouble::NoBlob,
         FetchFailure::TooSlow { .. } => Trouble::BrokenOff,
     })

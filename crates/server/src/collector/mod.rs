@@ -19,6 +19,7 @@ mod operator;
 mod progress;
 mod reception;
 pub mod segments;
+mod spool;
 mod subscriptions;
 mod supervisor;
 mod uncollected;

@@ -10,6 +10,8 @@ mod consent_role;
 #[cfg(test)]
 mod console;
 #[cfg(test)]
+mod corrupt;
+#[cfg(test)]
 mod coverage;
 #[cfg(test)]
 mod durable;

@@ -4,8 +4,10 @@
 //! quarantine in the same commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::model::{Loss, LossKind, Pending};
+use engine::problem::ProblemKind;
 use engine::retry::{FetchAttempt, FetchStep, after_fetch};
 use ledger::LedgerError;
 use protocol::time::Timestamp;
@@ -14,7 +16,11 @@ use tokio::time::Instant;
 use super::super::batch::Piece;
 use super::super::fetch::FetchFailure;
 use super::super::judge::{self, Judged};
+use super::super::spool::SpoolError;
 use super::Driver;
+
+/// Waits after a body could not be put aside: doubled from the first to the second, as for a commit that failed.
+const PUT_ASIDE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 impl Driver<'_> {
     pub(super) async fn fetched(
@@ -29,7 +35,21 @@ impl Driver<'_> {
             Err(failure) => failure,
         };
         let (tenant, row) = (self.client.tenant, content.row);
+        if let FetchFailure::Spool(error) = &failure {
+            self.cannot_put_aside(row, error);
+            return Ok(());
+        }
         let message = crate::chain(&failure);
+        if failure.is_corrupt() {
+            self.context.metrics.error("corrupt");
+            tracing::warn!(
+                %tenant,
+                content_type = %content.content.content_type,
+                content_id = %content.content.content_id,
+                error = message,
+                "a blob came altered; nothing of it is kept, and it is fetched again"
+            );
+        }
         let trouble = match judge::of_fetch(&failure) {
             Judged::Trouble(trouble) => trouble,
             Judged::NoToken(failure) => {
@@ -74,6 +94,17 @@ impl Driver<'_> {
                 self.hold(hold, Some(&content_type), &message).await
             }
         }
+    }
+
+    /// What has to be put aside until it is proven cannot be: everybody's trouble, and no content's.
+    fn cannot_put_aside(&mut self, row: i64, error: &SpoolError) {
+        self.in_flight.remove(row);
+        self.work.ask_pending = true;
+        let kind = if error.is_disk_full() { ProblemKind::DiskFull } else { ProblemKind::ArchiveUnavailable };
+        self.context.everybody_waits(kind.as_str(), error);
+        let doublings = self.memory.held_in_a_row.min(10);
+        let wait = PUT_ASIDE_AGAIN.0.saturating_mul(1 << doublings).min(PUT_ASIDE_AGAIN.1);
+        self.memory.hold(kind, Instant::now() + judge::jitter(self.client.tenant).spread(wait));
     }
 
     async fn fetch_later(

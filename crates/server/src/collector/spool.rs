@@ -1,0 +1,138 @@
+//! Where a body waits that is proven by its end only: nothing of it is cut into records before that.
+//!
+//! Never holds more of it in memory than its caller allows, and never leaves a file behind: the one it writes has no name.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+/// Bytes that are read back at a time, and written without being gathered further.
+const CHUNK: usize = 64 << 10;
+
+/// The body could not be put aside.
+#[derive(Debug, thiserror::Error)]
+#[error("a temporary file in {} cannot be written or read: {source}", folder.display())]
+pub(super) struct SpoolError {
+    folder: PathBuf,
+    source: io::Error,
+}
+
+impl SpoolError {
+    /// Whether there is no space left for it.
+    pub(super) fn is_disk_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// A body being put aside, then read back from its beginning.
+pub(super) struct Spool {
+    folder: PathBuf,
+    memory: BytesMut,
+    file: Option<File>,
+}
+
+impl Spool {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), memory: BytesMut::new(), file: None }
+    }
+
+    /// Adds the body's next bytes, and says how many are in memory.
+    pub(super) fn gather(&mut self, chunk: &[u8]) -> usize {
+        self.memory.extend_from_slice(chunk);
+        self.memory.len()
+    }
+
+    /// Writes what is in memory to the file.
+    pub(super) async fn write_out(&mut self) -> Result<(), SpoolError> {
+        let result = self.try_write_out().await;
+        result.map_err(|source| SpoolError { folder: self.folder.clone(), source })
+    }
+
+    async fn try_write_out(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let folder = self.folder.clone();
+                let made = tokio::task::spawn_blocking(move || tempfile::tempfile_in(folder)).await;
+                let mut file = File::from_std(made.map_err(io::Error::other)??);
+                file.set_max_buf_size(CHUNK);
+                self.file.insert(file)
+            }
+        };
+        file.write_all(&self.memory).await?;
+        // Only now is an error of the last write known.
+        file.flush().await?;
+        self.memory.clear();
+        Ok(())
+    }
+
+    /// The body is whole: what is in a file is all in it, and read from its beginning. Says whether it is in a file.
+    pub(super) async fn rewind(&mut self) -> Result<bool, SpoolError> {
+        if self.file.is_none() {
+            return Ok(false);
+        }
+        self.write_out().await?;
+        self.memory = BytesMut::new();
+        if let Some(file) = &mut self.file {
+            file.rewind().await.map_err(|source| SpoolError { folder: self.folder.clone(), source })?;
+        }
+        Ok(true)
+    }
+
+    /// The body's next bytes; `None` at its end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, SpoolError> {
+        let Some(file) = &mut self.file else {
+            let rest = std::mem::take(&mut self.memory);
+            return Ok((!rest.is_empty()).then(|| rest.freeze()));
+        };
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        let read = file.read_buf(&mut chunk).await;
+        let read = read.map_err(|source| SpoolError { folder: self.folder.clone(), source })?;
+        Ok((read > 0).then(|| chunk.freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(spool: &mut Spool) -> Vec<u8> {
+        let mut whole = Vec::new();
+        while let Some(chunk) = spool.chunk().await.unwrap() {
+            whole.extend_from_slice(&chunk);
+        }
+        whole
+    }
+
+    #[tokio::test]
+    async fn what_was_put_aside_is_read_back_from_memory_or_from_a_file_without_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let body: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+        for threshold in [1, 1000, 100_000, 1_000_000] {
+            let mut spool = Spool::new(folder.path());
+            for chunk in body.chunks(777) {
+                if spool.gather(chunk) >= threshold {
+                    spool.write_out().await.unwrap();
+                }
+            }
+            assert_eq!(spool.rewind().await.unwrap(), threshold < body.len());
+            assert!(read(&mut spool).await == body, "{threshold}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+        let mut empty = Spool::new(folder.path());
+        assert!(!empty.rewind().await.unwrap() && read(&mut empty).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_takes_no_file_is_named() {
+        let mut spool = Spool::new(Path::new("/nowhere/at all"));
+        spool.gather(b"x");
+        let error = spool.write_out().await.unwrap_err();
+        assert!(error.to_string().contains("/nowhere/at all") && !error.is_disk_full(), "{error}");
+        let source = io::Error::from(io::ErrorKind::StorageFull);
+        assert!(SpoolError { folder: PathBuf::new(), source }.is_disk_full());
+    }
+}
