@@ -167,12 +167,68 @@ fn refused_entry(feed: &Feed<'_>, content_type: &ContentType, entry: UnreadableE
     }
 }
 
-/// `{feed root}/audit/{contentId}` (activity-api.md §2.4, the sample's form).
+/// `{feed root}/audit/{contentId}` (activity-api.md §2.4, the sample's form). An id of the usual letters stands there as it
+/// is, `$` and all, as in Microsoft's own URIs. `None` for `.` and `..`, which are no place under any spelling.
 fn documented_uri(feed: &Feed<'_>, content_id: &ContentId) -> Option<ContentUri> {
-    format!("{}/audit/{content_id}", feed.cloud.feed_root(feed.tenant)).parse().ok()
+    let id = content_id.to_string();
+    if matches!(id.as_str(), "." | "..") {
+        return None;
+    }
+    format!("{}/audit/{}", feed.cloud.feed_root(feed.tenant), path_segment(&id)).parse().ok()
+}
+
+/// `text` as one segment of a path: letters, digits and marks without a meaning in one stand as they are; every other byte is
+/// percent-encoded (RFC 3986 §3.3), as are `+`, `=`, `&` and `;`, which some servers read a meaning into.
+fn path_segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$'()*,:@".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
 }
 
 fn expiry(created: Timestamp) -> Timestamp {
     let retention = TimeDelta::from_std(RETENTION).unwrap_or(TimeDelta::MAX);
     created.checked_add_signed(retention).unwrap_or(created)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_id_is_one_segment_of_the_path_and_a_usual_one_stands_as_it_is() {
+        let usual = "20171014180051748005825$20171014180051748005825$audit_sharepoint$Audit_SharePoint$na0020";
+        assert_eq!(path_segment(usual), usual);
+        assert_eq!(path_segment("urn:1f+/=\u{fc}1?#% "), "urn:1f%2B%2F%3D%C3%BC1%3F%23%25%20");
+        // Nothing that is there already is taken for encoded.
+        assert_eq!(path_segment("a%2Fb"), "a%252Fb");
+    }
+
+    #[test]
+    fn what_stands_in_for_a_missing_uri_may_carry_our_token() {
+        let root = "http://127.0.0.1:7000".to_owned();
+        let cloud = protocol::cloud::CustomCloud { login: root.clone(), activity: root, graph: None, resource: None };
+        let cloud = protocol::cloud::Cloud::custom(&cloud).unwrap();
+        let tenant = "46b472a7-c68e-4adf-8ade-3db49497518e".parse().unwrap();
+        let publisher = protocol::ids::PublisherId::from_uuid(uuid::Uuid::nil());
+        let feed = Feed::new(&cloud, tenant, publisher);
+        for id in ["1$1", "urn:1f+/=\u{fc}1", "...", "a/b"] {
+            let uri = documented_uri(&feed, &id.parse().unwrap()).unwrap();
+            let request = protocol::activity::retrieve_content(&feed, &uri).unwrap();
+            let path = request.url().path().to_owned();
+            assert!(path.starts_with(&format!("/api/v1.0/{tenant}/activity/feed/audit/")), "{path}");
+            assert_eq!(path.matches('/').count(), 7, "{path}");
+        }
+        for id in [".", ".."] {
+            assert_eq!(documented_uri(&feed, &id.parse().unwrap()), None);
+        }
+        // A server that decodes before it routes is not led out of the tenant.
+        let uri = documented_uri(&feed, &"a/../../b".parse().unwrap()).unwrap();
+        assert!(protocol::activity::retrieve_content(&feed, &uri).is_err());
+    }
 }
