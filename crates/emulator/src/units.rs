@@ -15,6 +15,18 @@ pub enum UnitError {
     Size(String),
 }
 
+/// What is wrong with TOML text, in one line that names the place: the parser's own report draws over several.
+pub(crate) fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    match error.span() {
+        Some(span) => {
+            let line = text.get(..span.start).unwrap_or("").matches('\n').count() + 1;
+            format!("line {line}: {problem}; correct or remove it")
+        }
+        None => format!("{problem}; correct it"),
+    }
+}
+
 /// Reads `250ms`, `90s`, `15m`, `2h` or `6d`. Whole numbers only.
 ///
 /// # Errors

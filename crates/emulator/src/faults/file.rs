@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::{Effect, ErrorBody, FaultPlan, Operation, PoisonForm, RefusedBody, Rule, When};
-use crate::units::{UnitError, parse_duration};
+use crate::units::{UnitError, parse_duration, toml_problem};
 
 /// Why a fault plan cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// Not TOML, or with keys or types that a plan has not.
-    #[error("the fault plan cannot be read")]
-    Toml(#[from] toml::de::Error),
+    #[error("the fault plan cannot be read: {0}")]
+    Toml(String),
     /// A rule contradicts itself or leaves something out.
     #[error("rule {rule:?} of the fault plan {problem}")]
     Rule {
@@ -71,7 +71,7 @@ impl FaultPlan {
     /// # Errors
     /// When it is no TOML, has unknown keys, or a rule makes no sense.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let file: PlanFile = toml::from_str(text)?;
+        let file: PlanFile = toml::from_str(text).map_err(|error| PlanError::Toml(toml_problem(text, &error)))?;
         let rules = file.rules.into_iter().enumerate().map(|(place, rule)| {
             let name = rule.name.clone().unwrap_or_else(|| format!("{} {}", place + 1, rule.effect));
             rule.into_rule(name.clone()).map_err(|problem| PlanError::Rule { rule: name, problem })
@@ -264,6 +264,10 @@ mod tests {
             let error = FaultPlan::parse(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
-        assert!(matches!(FaultPlan::parse("[[rules]]\n"), Err(PlanError::Toml(_))));
+        let error = FaultPlan::parse("seed = 1\n[[rule]]\nefect = \"reset\"\n").unwrap_err().to_string();
+        assert!(error.starts_with("the fault plan cannot be read: line 3: unknown field `efect`"), "{error}");
+        assert!(error.ends_with("; correct or remove it") && !error.contains('\n'), "{error}");
+        let error = FaultPlan::parse("[[rules]]\n").unwrap_err().to_string();
+        assert!(error.contains("line 1: unknown field `rules`") && !error.contains('\n'), "{error}");
     }
 }

@@ -42,7 +42,7 @@ pub enum TlsError {
         source: rcgen::Error,
     },
     /// A file of the CA folder could not be read or written.
-    #[error("{} could not be {action}", path.display())]
+    #[error("{} could not be {action}: choose another folder, or let this user into it", path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -14,12 +14,12 @@ use serde::{Deserialize, Deserializer};
 
 use super::options::{StartThrottleScope, TenantSpec, WorldOptions};
 use crate::entra::Interaction;
-use crate::units::{parse_duration, parse_size};
+use crate::units::{parse_duration, parse_size, toml_problem};
 
 /// Why a file of world options cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the world's options cannot be read")]
-pub struct OptionsError(#[from] toml::de::Error);
+#[error("the world's options cannot be read: {0}")]
+pub struct OptionsError(String);
 
 impl WorldOptions {
     /// Reads options from TOML text.
@@ -27,7 +27,7 @@ impl WorldOptions {
     /// # Errors
     /// When it is no TOML, or has keys, types or units that options have not.
     pub fn parse(text: &str) -> Result<Self, OptionsError> {
-        let file: OptionsFile = toml::from_str(text)?;
+        let file: OptionsFile = toml::from_str(text).map_err(|error| OptionsError(toml_problem(text, &error)))?;
         let mut options = Self::default();
         file.apply(&mut options);
         Ok(options)

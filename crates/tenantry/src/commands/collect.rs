@@ -87,23 +87,44 @@ async fn assemble(
     Ok(OpenCollector { collector: Collector::with_webhooks(settings, &parts, webhooks), ledger, metrics, lock: None })
 }
 
-/// Completes at the first SIGINT or SIGTERM.
+/// Completes at the first SIGINT, SIGTERM or SIGHUP. There is nothing to reload (what is watched is read again by itself), so
+/// a terminal that closes ends the program in good order; one started by `nohup`, which ignores SIGHUP, goes on ignoring it.
 pub(crate) async fn stop_signal() {
-    let terminate = async {
-        #[cfg(unix)]
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::SignalKind;
+        let hang_up = async {
+            if ignores_hang_up() { std::future::pending().await } else { received(SignalKind::hangup()).await }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = received(SignalKind::terminate()) => {}
+            () = hang_up => {}
         }
-        #[cfg(not(unix))]
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
     }
+    #[cfg(not(unix))]
+    {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(unix)]
+async fn received(kind: tokio::signal::unix::SignalKind) {
+    match tokio::signal::unix::signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started us has SIGHUP ignored; asked before a handler takes its place. Only Linux tells.
+#[cfg(unix)]
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is signal 1.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The exit of a run: complete, stopped, or with something left.

@@ -165,6 +165,10 @@ fn notes(row: &FeedCoverage) -> Vec<String> {
     if let Some(GapItem { from, to, message, .. }) = &row.unavailable {
         says.push(format!("not to be had from {} to {}: {message}", moment(*from), moment(*to)));
     }
+    if row.variants > 0 {
+        let count = present::count(row.variants);
+        says.push(format!("{count} records came with another body under an Id that was there: both bodies are kept"));
+    }
     if let Some(silence) = &row.silence {
         let usual = std::time::Duration::from_secs(u64::try_from(silence.usual_seconds / 60 * 60).unwrap_or(0));
         let (since, usual) = (moment(silence.since), format_duration(usual));
@@ -240,8 +244,9 @@ mod tests {
         (missing.pending, missing.quarantined) = (12, 3);
         let (from, to) = (time("2026-03-02T00:00:00Z"), time("2026-03-03T00:00:00Z"));
         missing.gaps.push(GapItem { from, to, cause: "collector_off", message: "it did not run".to_owned() });
-        let report =
-            CoverageReport { items: vec![missing, feed("DLP.All")], damaged_segments: Vec::new(), expired: Vec::new() };
+        let mut dlp = feed("DLP.All");
+        dlp.variants = 1234;
+        let report = CoverageReport { items: vec![missing, dlp], damaged_segments: Vec::new(), expired: Vec::new() };
         let text = to_text(&report);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
@@ -254,6 +259,10 @@ mod tests {
         );
         assert_eq!(lines[6], "    and 3 more in quarantine: --details N shows more of them");
         assert!(lines[7].contains("DLP.All") && lines[7].ends_with("1,234,567"), "{text}");
-        assert_eq!(lines.len(), 8, "one tenant, named once: {text}");
+        assert_eq!(
+            lines[8],
+            "    1,234 records came with another body under an Id that was there: both bodies are kept"
+        );
+        assert_eq!(lines.len(), 9, "one tenant, named once: {text}");
     }
 }

@@ -127,7 +127,10 @@ pub(crate) fn failure(error: EmulatorError) -> Failure {
 }
 
 fn authority(folder: Option<&Path>) -> Result<(TlsAcceptor, std::path::PathBuf), Failure> {
-    let wrong = |error: emulator::tls::TlsError| Failure::from_chain(Code::Config, &error);
+    let wrong = |error: emulator::tls::TlsError| {
+        let code = if let emulator::tls::TlsError::File { .. } = error { Code::Storage } else { Code::Config };
+        Failure::from_chain(code, &error)
+    };
     let default = std::env::temp_dir().join(format!("tenantry-emulator-ca-{}", std::process::id()));
     let folder = folder.unwrap_or(&default);
     let authority = CertificateAuthority::load_or_create(folder).map_err(wrong)?;
