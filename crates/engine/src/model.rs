@@ -71,7 +71,8 @@ pub struct Subscription {
     pub enabled: Option<bool>,
     /// When it was last listed.
     pub listed_at: Option<Timestamp>,
-    /// When we last asked to start it: the next start waits 15 minutes (activity-api.md §2.1).
+    /// When we last asked to start it: the next start waits 15 minutes (activity-api.md §2.1). Of a start that failed,
+    /// earlier than it was: [`crate::subscription::noted_of_failed`].
     pub start_requested_at: Option<Timestamp>,
     /// What stands in the way of this content type, if anything does.
     pub problem: Option<Problem>,

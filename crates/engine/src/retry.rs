@@ -28,6 +28,9 @@ const FETCH_ONCE: Waits = (Duration::from_secs(1), Duration::from_secs(30));
 /// Failures of one content within `collect --once` after which the run ends without it: with the waits above about two
 /// minutes. Fewer: a bad minute of the service makes a run incomplete. More: one poison blob holds every run up.
 pub const ONCE_ATTEMPTS: u32 = 8;
+/// Failures in a row after which the waits of a listing or start within `collect --once` grow no more: with them and the
+/// attempts above, about two minutes too. What the service tells to wait is waited all the same.
+const ONCE_GROWS: u32 = 3;
 
 /// The last attempt comes at least this long before the content expires.
 const BEFORE_EXPIRY: Duration = Duration::from_secs(20 * 60);
@@ -277,6 +280,16 @@ fn again(attempt: &FetchAttempt, waits: Waits, told: Option<Duration>) -> FetchS
         _ => at,
     };
     FetchStep::Again { at, relist: false, within_run }
+}
+
+impl Patience {
+    /// The failures in a row that a wait is to grow by, of so many there were.
+    pub fn paced(self, failures: u32) -> u32 {
+        match self {
+            Self::AllDay => failures,
+            Self::Once { .. } => failures.min(ONCE_GROWS),
+        }
+    }
 }
 
 /// What follows from a failed listing, start or other small request; `failures` in a row, this one included.

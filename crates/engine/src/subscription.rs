@@ -1,7 +1,7 @@
 //! Which subscription to start, and when: what is wanted against what the service lists.
 //!
-//! Never starts what is already there, and never asks twice within the service's 15 minutes: a burst of start calls is
-//! refused for longer than it saved (activity-api.md §2.1). Stops nothing: what was collected before and is not wanted any
+//! Never starts what is already there, and never asks twice within the service's 15 minutes unless the first was refused or
+//! never answered: a burst of start calls is refused for longer than it saved (activity-api.md §2.1). Stops nothing: what was collected before and is not wanted any
 //! more is the operator's to stop, as content of a stopped interval can never be had again.
 
 use std::time::Duration;
@@ -103,6 +103,16 @@ pub fn after_refusal(
         }
         (Some(_), None | Some(false)) => start_or_wait(now, subscription.start_requested_at, start_not_before),
     }
+}
+
+/// The moment to note as that of a start which was refused at `now`, or failed, and may be asked for again after `wait`:
+/// [`decide`] waits so long from now, and never longer than after a start that succeeded.
+///
+/// Whether the service counts a start that it did not carry out is not stated (activity-api.md §2.1). Where it does, it
+/// answers the next one with the wait in words, and that is kept to.
+pub fn noted_of_failed(now: Timestamp, wait: Duration) -> Timestamp {
+    let counted = START_INTERVAL.saturating_sub(wait);
+    TimeDelta::from_std(counted).ok().and_then(|counted| now.checked_sub_signed(counted)).unwrap_or(now)
 }
 
 fn start_or_wait(

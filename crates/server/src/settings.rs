@@ -122,7 +122,7 @@ impl Default for Limits {
             blob_time: Duration::from_secs(30 * 60),
             answer_bytes: 16 << 20,
             pages_per_listing: 10_000,
-            longest_wait_in_one_run: Duration::from_secs(10 * 60),
+            longest_wait_in_one_run: Duration::from_secs(3 * 60),
             obsolete_grace: Duration::from_secs(10 * 60),
             tenants_interval: Duration::from_secs(2),
             stop_grace: Duration::from_secs(20),

@@ -1,7 +1,7 @@
 //! What is started, and what is left alone.
 
 use engine::model::Subscription;
-use engine::subscription::{SubscriptionAction, after_refusal, decide, list_due};
+use engine::subscription::{SubscriptionAction, after_refusal, decide, list_due, noted_of_failed};
 use protocol::ids::ContentType;
 use protocol::time::Timestamp;
 
@@ -77,6 +77,22 @@ fn a_start_waits_fifteen_minutes_after_the_last_and_as_long_as_was_told() {
     assert_eq!(action(told, off(started), Some(told)), SubscriptionAction::Start);
     assert_eq!(action(noon(), None, Some(told)), SubscriptionAction::Wait { until: told });
     assert_eq!(action(noon(), off(noon() + minutes(999)), None), SubscriptionAction::Start, "a clock that was ahead");
+}
+
+#[test]
+fn a_start_that_failed_waits_as_long_as_is_said_and_not_a_quarter_of_an_hour() {
+    for wait in [seconds(0), seconds(6), minutes(14)] {
+        let off = Some(known(Some(false), Some(noon()), Some(noted_of_failed(noon(), wait.to_std().unwrap()))));
+        assert_eq!(action(noon() + wait, off.clone(), None), SubscriptionAction::Start, "{wait}");
+        if wait > seconds(0) {
+            let before = noon() + wait - seconds(1);
+            assert_eq!(action(before, off, None), SubscriptionAction::Wait { until: noon() + wait }, "{wait}");
+        }
+    }
+    // No longer than after one that succeeded: a later time would be taken for that of a clock that was ahead.
+    for wait in [minutes(15), minutes(16), minutes(600)] {
+        assert_eq!(noted_of_failed(noon(), wait.to_std().unwrap()), noon());
+    }
 }
 
 #[test]

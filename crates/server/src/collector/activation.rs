@@ -182,7 +182,10 @@ impl Worker {
             let until = match self.round(context, mode, &stop, memory).await {
                 Ok(Round::Gone) => return Next::Gone,
                 Ok(Round::Stopped) => return Next::At(Instant::now()),
-                Ok(Round::Idle(_)) if mode.ends() => return Next::Done,
+                Ok(Round::Idle(_)) if mode.ends() => match memory.once.await_start() {
+                    Some(at) => at,
+                    None => return Next::Done,
+                },
                 Ok(Round::Idle(at)) => {
                     let at = Instant::now() + crate::clock::until(&*context.clock, at);
                     let at = memory.wake_by.map_or(at, |earlier| earlier.min(at));
@@ -207,11 +210,14 @@ impl Worker {
                 return Next::At(until);
             }
             self.show_activity(context, Activity::Retrying);
+            let seconds = until.saturating_duration_since(Instant::now()).as_secs();
+            tracing::info!(tenant = %self.tenant, seconds, "held up; the run goes on with this tenant after a wait");
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return Next::At(Instant::now()),
                 () = tokio::time::sleep_until(until) => {}
             }
             self.show_activity(context, Activity::Working);
+            memory.once.begin_again();
         }
     }
 

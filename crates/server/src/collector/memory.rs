@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use engine::problem::ProblemKind;
+use engine::retry::ONCE_ATTEMPTS;
 use protocol::error::DisabledBy;
 use protocol::ids::ContentType;
 use protocol::time::Timestamp;
@@ -72,6 +73,10 @@ pub(super) struct Once {
     pub(super) gives_up: bool,
     /// Types whose listing could not be completed.
     pub(super) unlisted: BTreeSet<ContentType>,
+    /// Of those, the ones whose start is asked for again within this run, and when.
+    pub(super) start_again: BTreeMap<ContentType, Instant>,
+    /// How often the run has waited for that.
+    starts_awaited: u32,
 }
 
 impl Memory {
@@ -164,6 +169,19 @@ impl Once {
     /// Rows that are not to be fetched now.
     pub(super) fn excluded(&self) -> impl Iterator<Item = i64> {
         self.retries.keys().chain(&self.unfinished).copied()
+    }
+
+    /// When a start is to be asked for again; `None` when there is none, or the run has waited for that often enough.
+    pub(super) fn await_start(&mut self) -> Option<Instant> {
+        let at = self.start_again.values().min().copied()?;
+        self.starts_awaited += 1;
+        (self.starts_awaited < ONCE_ATTEMPTS).then_some(at)
+    }
+
+    /// Another round begins: what it cannot list is found out anew.
+    pub(super) fn begin_again(&mut self) {
+        self.unlisted.clear();
+        self.start_again.clear();
     }
 
     /// Contents left for the next run.

@@ -3,15 +3,17 @@
 //! Never decides: whether to list and what to start is the engine's; what became of it is in the ledger, so that a restart
 //! keeps to the service's 15 minutes.
 
+use std::time::Duration;
+
 use engine::model::Subscription;
-use engine::subscription::{SubscriptionAction, decide, list_due};
+use engine::subscription::{SubscriptionAction, decide, list_due, noted_of_failed};
 use ledger::LedgerError;
 use protocol::activity::{
     StartWebhook, SubscriptionStatus, list_subscriptions, parse_list_subscriptions, parse_start_subscription,
     start_subscription,
 };
-use protocol::error::Disposition;
-use protocol::ids::ContentType;
+use protocol::error::{BackOffCause, Disposition};
+use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 
 use super::context::Context;
@@ -73,7 +75,16 @@ pub(super) async fn look_after(
     if standing.started {
         // The answer to a start is not proof; the list is. It says at once what can be listed, and also whether a start
         // whose answer was lost was carried out.
-        let known = list(context, client).await?;
+        let known = match list(context, client).await {
+            Ok(known) => known,
+            Err(failure) => {
+                // Whoever looks again need not wait a quarter of an hour for what was refused.
+                for (content_type, _) in standing.refused {
+                    note_failed(context, client.tenant, content_type, Duration::ZERO).await?;
+                }
+                return Err(failure);
+            }
+        };
         let is_enabled = |content_type: &ContentType| {
             known.iter().any(|known| known.content_type == *content_type && known.enabled == Some(true))
         };
@@ -145,10 +156,17 @@ pub(super) async fn start(
                 standing.started = true;
             }
             Disposition::StartLater(wait) => {
+                note_failed(context, client.tenant, content_type.clone(), wait).await?;
                 let wait = chrono::TimeDelta::from_std(wait).unwrap_or(chrono::TimeDelta::MAX);
                 let until = now.checked_add_signed(wait).unwrap_or(Timestamp::MAX_UTC);
                 standing.start_not_before = Some(until);
                 standing.waiting.push((content_type, until));
+            }
+            Disposition::BackOff { cause: BackOffCause::ServiceFault }
+            | Disposition::RetryAfter { cause: BackOffCause::ServiceFault, .. } => {
+                // It may have been carried out all the same: the list tells.
+                standing.started = true;
+                standing.refused.push((content_type, failure));
             }
             _ => standing.refused.push((content_type, failure)),
         },
@@ -159,6 +177,16 @@ pub(super) async fn start(
         Failure::Token(_) | Failure::Refused(_) => standing.refused.push((content_type, failure)),
     }
     Ok(())
+}
+
+/// A start was refused, or failed, and may be asked for again after `wait`.
+pub(super) async fn note_failed(
+    context: &Context,
+    tenant: TenantId,
+    content_type: ContentType,
+    wait: Duration,
+) -> Result<(), LedgerError> {
+    context.ledger.start_requested(tenant, content_type, noted_of_failed(context.clock.now(), wait)).await
 }
 
 fn is_of_tenant(failure: &Failure) -> bool {

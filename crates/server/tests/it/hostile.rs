@@ -1,6 +1,7 @@
 //! Answers that no emulator of an honest service gives: what is forged here comes in place of the emulator's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use emulator::FaultPlan;
 use futures_util::StreamExt;
@@ -79,6 +80,74 @@ async fn a_run_that_ends_tells_why_a_start_was_refused_even_once() {
     let report = rig.collector_over(transport).collect_once(&[], std::future::pending()).await.unwrap();
     assert!(!report.is_complete());
     assert!(report.tenants[0].progress.has_problem(), "{report:#?}");
+}
+
+/// Answers the first `times` starts of one type by `answer`, and all others honestly.
+fn failing_starts(times: u32, answer: (u16, &'static str)) -> impl Fn(&Request<Vec<u8>>) -> Forged + Send + Sync {
+    let asked = AtomicU32::new(0);
+    move |request| {
+        let is_start = request.uri().path().ends_with("/subscriptions/start")
+            && request.uri().query().is_some_and(|query| query.contains("Audit.Exchange"));
+        let fails = is_start && asked.fetch_add(1, Ordering::Relaxed) < times;
+        fails.then(|| (answer.0, answer.1.to_owned()))
+    }
+}
+
+const TOO_MANY: &str = r#"{"error":{"code":"429","message":"Too many frequent subscription start requests. Please retry again after 0m 6s."}}"#;
+
+#[tokio::test(start_paused = true)]
+async fn one_start_that_fails_is_asked_for_again_within_the_run() {
+    for (times, answer) in
+        [(1, (500, "")), (3, (500, "")), (1, (503, "<html>")), (1, (403, TOO_MANY)), (2, (429, TOO_MANY))]
+    {
+        let rig = rig_of_one(5).await;
+        let before = rig.now();
+        let transport = Arc::new(Forger { inner: rig.transport(), forge: failing_starts(times, answer) });
+        let report = rig.collector_over(transport).collect_once(&[], std::future::pending()).await.unwrap();
+        assert!(report.is_complete(), "{times} {answer:?}: {report:#?}");
+        assert!(rig.now() - before < chrono::TimeDelta::minutes(2), "{times} {answer:?}");
+        rig.check_all_there().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_all_the_time_ends_the_run_soon_and_the_next_run_asks_again() {
+    let rig = rig_of_one(6).await;
+    let before = rig.now();
+    let transport = Arc::new(Forger { inner: rig.transport(), forge: failing_starts(u32::MAX, (500, "")) });
+    let report = rig.collector_over(transport).collect_once(&[], std::future::pending()).await.unwrap();
+    assert_eq!(report.tenants[0].unlisted, ["Audit.Exchange".parse().unwrap()], "{report:#?}");
+    assert!(rig.now() - before < chrono::TimeDelta::minutes(3), "{}", rig.now() - before);
+    assert!(report.total().archived > 0, "the others are collected");
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    rig.catch_up_and_check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_told_and_too_long_for_a_run_is_left_to_the_next() {
+    let rig = rig_of_one(7).await;
+    let told = r#"{"error":{"code":"429","message":"Too many frequent subscription start requests. Please retry again after 8m 46s."}}"#;
+    let before = rig.now();
+    let transport = Arc::new(Forger { inner: rig.transport(), forge: failing_starts(1, (403, told)) });
+    let report = rig.collector_over(transport).collect_once(&[], std::future::pending()).await.unwrap();
+    assert!(!report.is_complete());
+    assert!(rig.now() - before < chrono::TimeDelta::minutes(1), "{}", rig.now() - before);
+    // As told, and not a quarter of an hour.
+    tokio::time::sleep(std::time::Duration::from_secs(8 * 60 + 46)).await;
+    rig.catch_up_and_check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn listings_that_always_break_off_end_the_run_in_minutes() {
+    let rig = rig_of_one(8).await;
+    let before = rig.now();
+    let forge = |request: &Request<Vec<u8>>| {
+        request.uri().path().ends_with("/subscriptions/content").then(|| (503, String::new()))
+    };
+    let transport = Arc::new(Forger { inner: rig.transport(), forge });
+    let report = rig.collector_over(transport).collect_once(&[], std::future::pending()).await.unwrap();
+    assert_eq!(report.tenants[0].unlisted.len(), 5, "{report:#?}");
+    assert!(rig.now() - before < chrono::TimeDelta::minutes(3), "{}", rig.now() - before);
 }
 
 /// The bare token of a request.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use engine::problem::ProblemKind;
-use engine::retry::{Hold, RequestStep, after_request};
+use engine::retry::{Hold, RequestStep, after_request, ends_run};
 use engine::subscription::{SubscriptionAction, after_refusal};
 use ledger::LedgerError;
 use protocol::error::{AdminStep, Concern};
@@ -39,7 +39,7 @@ impl Worker {
             Ok(standing) => standing,
             Err(SubscriptionFailure::Ledger(error)) => return Err(error),
             Err(SubscriptionFailure::Request(failure)) => {
-                self.not_looked_after(context, memory, failure).await?;
+                self.not_looked_after(context, mode, memory, failure).await?;
                 return Ok(None);
             }
         };
@@ -95,7 +95,8 @@ impl Worker {
                 .write(&context.ledger, &context.board, self.tenant, Some(content_type), Some(problem), now)
                 .await?;
             if mode.ends() {
-                memory.once.unlisted.insert(content_type.clone());
+                let wait = (*until - now).to_std().unwrap_or_default();
+                self.start_again_in_run(context, memory, content_type, wait);
             }
         }
         let known = context.ledger.subscriptions(self.tenant).await?;
@@ -108,8 +109,24 @@ impl Worker {
         if memory.is_held() {
             return Ok(None);
         }
-        let types = wanted.iter().filter(|content_type| enabled(content_type) && !memory.is_type_held(content_type));
-        Ok(Some(types.cloned().collect()))
+        let (held, types): (Vec<_>, Vec<_>) = wanted
+            .iter()
+            .filter(|content_type| enabled(content_type))
+            .cloned()
+            .partition(|content_type| memory.is_type_held(content_type));
+        if mode.ends() {
+            memory.once.unlisted.extend(held);
+        }
+        Ok(Some(types))
+    }
+
+    /// The run ends without the type, unless its start may be asked for again within the run's patience.
+    fn start_again_in_run(&self, context: &Context, memory: &mut Memory, content_type: &ContentType, wait: Duration) {
+        memory.once.unlisted.insert(content_type.clone());
+        if wait <= context.settings.limits.longest_wait_in_one_run {
+            let at = Instant::now() + wait;
+            memory.once.start_again.insert(content_type.clone(), at);
+        }
     }
 
     /// A start was refused. When nothing is enabled at all, the tenant is held up; else the type is.
@@ -123,7 +140,8 @@ impl Worker {
         none_enabled: bool,
     ) -> Result<(), LedgerError> {
         let failures = memory.type_failed(&content_type);
-        let (kind, concern, wait) = judge_request(self.tenant, &failure, failures);
+        let (kind, concern, wait) = judge_request(self.tenant, &failure, mode.patience(0).paced(failures));
+        subscriptions::note_failed(context, self.tenant, content_type.clone(), wait).await?;
         let now = context.clock.now();
         let until = Instant::now() + wait;
         let next = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
@@ -135,7 +153,11 @@ impl Worker {
         }
         memory.hold_type(&content_type, until);
         if mode.ends() {
-            memory.once.unlisted.insert(content_type.clone());
+            if ends_run(kind, failures) {
+                memory.once.unlisted.insert(content_type.clone());
+            } else {
+                self.start_again_in_run(context, memory, &content_type, wait);
+            }
         }
         // A run that ends does not come back to see whether it passes.
         if is_shown(kind, failures) || mode.ends() {
@@ -149,13 +171,14 @@ impl Worker {
     async fn not_looked_after(
         &self,
         context: &Context,
+        mode: Mode,
         memory: &mut Memory,
         failure: Failure,
     ) -> Result<(), LedgerError> {
         memory.subscription_failures += 1;
         // What has held the tenant up while its content was listed does so still: the waits do not begin anew.
         let failures = memory.subscription_failures.max(memory.held_in_a_row.saturating_add(1));
-        let (kind, _, wait) = judge_request(self.tenant, &failure, failures);
+        let (kind, _, wait) = judge_request(self.tenant, &failure, mode.patience(0).paced(failures));
         if let (Failure::Token(token), ProblemKind::App(_)) = (&failure, kind) {
             context.everybody_waits(kind.as_str(), &*token.cause);
         }

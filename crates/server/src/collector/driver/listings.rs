@@ -19,6 +19,9 @@ use super::super::judge::{self, Judged};
 use super::super::listing::{Brought, ListFailure};
 use super::{Driver, Retry};
 
+/// A run that ends tells of waits from this length on: somebody is watching it.
+const TOLD_FROM: Duration = Duration::from_secs(5);
+
 impl Driver<'_> {
     pub(super) async fn listed(
         &mut self,
@@ -70,7 +73,7 @@ impl Driver<'_> {
         let failures = self.memory.type_failed(&content_type);
         self.context.metrics.error("listing");
         tracing::debug!(%tenant, %content_type, window = %task.window, error = message, attempt = failures, "listing failed");
-        match after_request(trouble, failures, judge::jitter(tenant)) {
+        match after_request(trouble, self.mode.patience(0).paced(failures), judge::jitter(tenant)) {
             RequestStep::Again { wait } | RequestStep::PlanAnew { wait } | RequestStep::StartLater { wait } => {
                 let kind = ProblemKind::ServiceDown;
                 if is_shown(kind, failures) {
@@ -106,6 +109,10 @@ impl Driver<'_> {
             return;
         }
         if failures < engine::retry::ONCE_ATTEMPTS {
+            if wait >= TOLD_FROM {
+                let seconds = wait.as_secs();
+                tracing::info!(tenant = %self.client.tenant, %content_type, failures, seconds, "a listing failed and is made again");
+            }
             self.work.retries.push(Retry { at, content_type, task });
         } else {
             self.give_up_listing(&content_type);
