@@ -177,3 +177,17 @@ impl TenantView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_differs_is_shown_with_what_mends_it() {
+        for (ahead, agrees) in [(0, true), (29, true), (-29, true), (30, false), (-30, false), (i64::MIN, false)] {
+            let view = ClockView::new(ahead);
+            assert_eq!((view.server_ahead_s, view.agrees), (ahead, agrees));
+            assert_eq!(view.remedy.is_some(), !agrees, "{ahead}");
+        }
+    }
+}

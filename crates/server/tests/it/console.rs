@@ -66,6 +66,8 @@ async fn the_console_says_what_was_collected_and_what_stands_in_the_way() {
     let status = get_json(&router, "/api/v1/status").await;
     assert_eq!((status["tenants"].clone(), status["tenants_with_problem"].clone()), (3.into(), 1.into()));
 
+    assert_eq!((&status["clock"]["agrees"], &status["clock"]["remedy"]), (&true.into(), &Value::Null), "{status}");
+
     let (_, metrics) = get(&router, "/metrics").await;
     let records = status["since_start"]["records"].as_u64().unwrap();
     assert!(metrics.contains(&format!("tenantry_records_total {records}\n")), "{metrics}");
