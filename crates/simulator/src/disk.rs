@@ -108,7 +108,23 @@ impl Disk {
     }
 
     fn name<'p>(&self, path: &'p Path) -> std::path::Display<'p> {
-        path.strip_prefix(&self.root).unwrap_or(path).display()
+        // Where the run's folder lies is the machine's affair, and no part of what the seed means.
+        path.strip_prefix(&self.root).unwrap_or(Path::new("(above)")).display()
+    }
+
+    /// Whether it happens on the disk that is simulated: the archive, and the folder it is made in.
+    fn is_ours(&self, operation: Operation<'_>) -> bool {
+        let (Operation::CreateFolder(path)
+        | Operation::CreateFile(path)
+        | Operation::Write(path, _)
+        | Operation::SyncFile(path)
+        | Operation::SyncFolder(path)
+        | Operation::Rename(_, path)
+        | Operation::RemoveFile(path)
+        | Operation::RemoveFolder(path)
+        | Operation::Open(path)
+        | Operation::List(path)) = operation;
+        path.starts_with(&self.root) || self.root.parent() == Some(path)
     }
 
     /// Keeps what has this name, should it be wanted back.
@@ -164,6 +180,9 @@ impl Watch for Disk {
         if self.fate.is_dead() {
             return Err(power_is_gone());
         }
+        if !self.is_ours(operation) {
+            return Ok(0);
+        }
         let reads = matches!(operation, Operation::Open(_) | Operation::List(_));
         let goes_on = reads || self.fate.step(Described(self, operation));
         if let Operation::Write(path, bytes) = operation {
@@ -215,6 +234,9 @@ impl Watch for Disk {
     }
 
     fn after(&self, operation: Operation<'_>) -> io::Result<()> {
+        if !self.is_ours(operation) {
+            return Ok(());
+        }
         {
             let mut unsynced = self.lock();
             let puts_off = self.bug == Some(Bug::MarkBeforeStore);

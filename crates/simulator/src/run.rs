@@ -329,7 +329,11 @@ impl Run {
         let began = self.lives.last().map(|life| life.from);
         match ended {
             Ended::Crashed => self.counts.crashes += 1,
-            Ended::Failed(error) => self.fate.note(&format!("ended by itself: {error}")),
+            Ended::Failed(error) => {
+                // Where the folder lies differs from run to run of the same seed.
+                let error = error.replace(&self.folder.path().display().to_string(), "");
+                self.fate.note(&format!("ended by itself: {error}"));
+            }
             Ended::Itself(report) => {
                 self.fate.note(&format!("ended by itself, complete: {}", report.is_complete()));
                 if self.bug == Some(Bug::EndsWhileFetching) {
