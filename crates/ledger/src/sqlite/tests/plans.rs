@@ -67,3 +67,17 @@ fn the_suite_passes_in_place_and_no_statement_reads_a_table_from_end_to_end() {
     }
     assert!(costly.is_empty(), "{costly:#?}");
 }
+
+#[test]
+fn no_statement_is_compiled_anew_for_the_sake_of_what_is_bound() {
+    let folder = Folder::new();
+    drop(folder.ledger());
+    for access in [Access::Write, Access::Read] {
+        let connection = connect(&folder.path(), access, std::time::Duration::ZERO).unwrap();
+        let mut statement = connection.prepare("SELECT start FROM tile WHERE feed = ?1 ORDER BY start").unwrap();
+        for feed in [1, 2, 1, 0, 77, 0] {
+            assert!(!statement.exists([feed]).unwrap());
+        }
+        assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0, "{access:?}");
+    }
+}
