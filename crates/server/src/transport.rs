@@ -4,6 +4,7 @@
 //! error. Requests are built in `protocol`; the production transport is [`HttpTransport`], a test's is an axum router.
 
 mod gunzip;
+pub(crate) mod proxy;
 
 use std::fmt;
 use std::future::Future;
@@ -15,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use hyper_util::client::proxy::matcher::Matcher;
 
 /// What [`Transport::send`] returns.
 pub type TransportFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
@@ -52,7 +54,7 @@ pub enum TransportError {
     /// No connection came about: name, address, proxy, TLS.
     #[error("no connection to {origin}: {reason}")]
     Connect {
-        /// Scheme, host and port.
+        /// Scheme, host and port; and those of the proxy, if there is one.
         origin: String,
         /// What the innermost error says, such as `connection refused` or `invalid peer certificate: UnknownIssuer`.
         reason: String,
@@ -110,7 +112,15 @@ pub enum TransportSetupError {
         /// The first thing that went wrong, with the path.
         reason: String,
     },
-    /// TLS or the proxy variables are unusable.
+    /// A variable that is to name a proxy names none; passed over, requests would go out where they may not.
+    #[error(
+        "{variable} names no proxy that can be used: write it as {variable}=http://proxy.example:3128, or unset it"
+    )]
+    Proxy {
+        /// The variable; its text may hold a password.
+        variable: &'static str,
+    },
+    /// TLS is unusable.
     #[error("the HTTP client cannot be set up: {reason}")]
     Client {
         /// What the innermost error says.
@@ -139,6 +149,8 @@ impl Default for Timeouts {
 /// HTTP/1.1 and HTTP/2 over TCP and TLS: system trust store (`SSL_CERT_FILE`), proxies by the usual variables, gzip.
 pub struct HttpTransport {
     client: reqwest::Client,
+    /// Which of its requests go through which proxy; only to say so.
+    proxies: Matcher,
     /// For requests marked [`Direct`].
     direct: reqwest::Client,
 }
@@ -149,6 +161,9 @@ impl HttpTransport {
     /// # Errors
     /// When the trust store or the proxy variables cannot be used.
     pub fn new(timeouts: &Timeouts) -> Result<Self, TransportSetupError> {
+        if let Some(variable) = proxy::unusable() {
+            return Err(TransportSetupError::Proxy { variable });
+        }
         let tls = tls_config()?;
         let client = Self::builder(timeouts, tls.clone())
             .build()
@@ -157,7 +172,7 @@ impl HttpTransport {
             .no_proxy()
             .build()
             .map_err(|error| TransportSetupError::Client { reason: innermost(&error) })?;
-        Ok(Self { client, direct })
+        Ok(Self { client, proxies: Matcher::from_system(), direct })
     }
 
     fn builder(timeouts: &Timeouts, tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
@@ -211,10 +226,17 @@ impl Transport for HttpTransport {
     fn send(&self, request: Request<Vec<u8>>) -> TransportFuture<'_> {
         Box::pin(async move {
             let origin = origin_of(request.uri());
-            let client = if request.extensions().get::<Direct>().is_some() { &self.direct } else { &self.client };
+            let is_direct = request.extensions().get::<Direct>().is_some();
+            let client = if is_direct { &self.direct } else { &self.client };
+            let proxy = if is_direct { None } else { proxy::of(&self.proxies, request.uri()) };
             let request = reqwest::Request::try_from(request)
                 .map_err(|error| TransportError::Request { reason: innermost(&error) })?;
-            let response = client.execute(request).await.map_err(|error| classify(&origin, &error))?;
+            let response = client.execute(request).await.map_err(|error| match (classify(&origin, &error), proxy) {
+                (TransportError::Connect { origin, reason }, Some(proxy)) => {
+                    TransportError::Connect { origin: format!("{origin} through the proxy {proxy}"), reason }
+                }
+                (error, _) => error,
+            })?;
             let status = response.status();
             let headers = response.headers().clone();
             let of_error = origin.clone();

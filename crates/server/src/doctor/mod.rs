@@ -26,7 +26,7 @@ pub use report::{Cause, Report, Status, Step};
 
 use crate::clock::Clock;
 use crate::settings::Credential;
-use crate::transport::{HttpTransport, Timeouts, Transport, TransportError};
+use crate::transport::{HttpTransport, Timeouts, Transport, TransportError, TransportSetupError};
 use crate::vault::KeySource;
 
 /// A check-up's requests are few, and a person waits for them.
@@ -131,9 +131,15 @@ pub async fn examine(subject: &Subject<'_>, before: Vec<Step>, tell: &mut (dyn F
             book.push(site::public_url(&around, subject.public_url, is_running).await);
         }
         Err(error) => {
+            let (step, why) = match error {
+                TransportSetupError::Proxy { .. } => {
+                    ("proxy", "requests would go out where they may not, so none does")
+                }
+                _ => ("tls", "no connection can be trusted, so none is made"),
+            };
             book.push(
-                Step::failed("tls", "", Cause::Configuration, crate::chain(&error))
-                    .explained("no connection can be trusted, so none is made", "do what the message says"),
+                Step::failed(step, "", Cause::Configuration, crate::chain(&error))
+                    .explained(why, "do what the message says"),
             );
             let because = "no connection can be made";
             for step in
@@ -155,7 +161,7 @@ async fn outside(subject: &Subject<'_>, around: &Surroundings<'_>, tenant: Optio
     let (Some(login), Some(activity)) = (login, activity) else { return };
     let login = network::Target { role: "Entra ID", url: login };
     let activity = network::Target { role: "the Activity API", url: activity };
-    book.push(network::proxy(&[
+    book.push(network::proxies(&[
         network::Target { role: login.role, url: login.url.clone() },
         network::Target { role: activity.role, url: activity.url.clone() },
     ]));

@@ -16,13 +16,10 @@ use url::Url;
 
 use super::report::{Cause, Step};
 use crate::clock::Clock;
-use crate::transport::{Transport, TransportError};
+use crate::transport::{Transport, TransportError, proxy};
 
 /// The longest time one name or one connection may take.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-
-/// The variables that choose a proxy, in the letter cases people write.
-const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// A host to be reached, and what it is to us.
 pub(super) struct Target<'a> {
@@ -39,19 +36,8 @@ pub(super) struct Contact {
 }
 
 /// Which hosts go through which proxy.
-pub(super) fn proxy(targets: &[Target<'_>]) -> Step {
-    let is_set = |name: &&str| std::env::var(name).is_ok_and(|text| !text.trim().is_empty());
-    let set: Vec<&str> = PROXY_VARIABLES.into_iter().filter(is_set).collect();
-    for name in &set {
-        let text = std::env::var(name).unwrap_or_default();
-        let probe = Uri::from_static("https://example.com/");
-        if Matcher::builder().all(text).build().intercept(&probe).is_none() {
-            return Step::failed("proxy", *name, Cause::Configuration, "holds no address of a proxy").explained(
-                "it is passed over, and requests go out directly or through another variable's proxy",
-                format!("write it as {name}=http://proxy.example:3128, or unset it"),
-            );
-        }
-    }
+pub(super) fn proxies(targets: &[Target<'_>]) -> Step {
+    let set = proxy::set();
     let matcher = Matcher::from_system();
     let ways: Vec<String> = targets
         .iter()

@@ -171,3 +171,44 @@ fn a_full_disk_is_waited_out_or_reported_and_loses_nothing() {
     let published = microsoft.emulator.world().truth().records;
     assert_eq!(String::from_utf8_lossy(&count.stdout).lines().nth(1), Some(published.to_string().as_str()));
 }
+
+#[test]
+fn a_variable_that_names_no_proxy_is_refused_and_a_proxy_that_is_not_there_is_named_without_its_password() {
+    let microsoft = small(2_310);
+    let home = Home::new(&microsoft);
+    let tenant = microsoft.tenants()[0].to_string();
+    let run = |arguments: &[&str], proxy: &str| {
+        let output = home.tenantry(arguments).env("http_proxy", proxy).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, stderr) = run(&["collect", "--once"], "nonsense://x");
+    assert_eq!(code, Some(3), "{stderr}");
+    assert_says(&stderr, &["http_proxy names no proxy", "http_proxy=http://proxy.example:3128"]);
+    // Nobody listens on port 1.
+    let asks = ["subscription", "list", "--tenant", &tenant];
+    let (_, stderr) = run(&asks, "http://user:hidden@127.0.0.1:1");
+    assert_says(&stderr, &["no connection to http://127.0.0.1:", "through the proxy http://127.0.0.1:1"]);
+    assert!(!stderr.contains("hidden"), "{stderr}");
+}
+
+#[test]
+fn a_fault_plan_with_an_unknown_key_is_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    std::fs::write(&plan, "[[rule]]\nefect = \"reset\"\n").unwrap();
+    let plan = plan.to_str().unwrap();
+    let stderr = Home::empty().fail(&["emulate", "--faults", plan], 3);
+    assert_says(&stderr, &["plan.toml", "line 2", "unknown field `efect`", "correct or remove it"]);
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_folder_that_takes_no_ca_is_a_matter_of_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let below = file.join("ca");
+    let listen = ["emulate", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--ca-dir"];
+    let stderr = Home::empty().fail(&[&listen[..], &[below.to_str().unwrap()]].concat(), 6);
+    assert_says(&stderr, &["file/ca", "choose another folder"]);
+}
