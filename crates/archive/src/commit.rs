@@ -5,6 +5,8 @@
 //! files visible they do not exist for anybody, and the same records brought again are stored again.
 //! Never in memory: more than a few batches of records, whatever the size of a blob.
 
+use std::fs::File;
+use std::io::{Cursor, Read, Seek};
 use std::sync::Arc;
 
 use protocol::ids::{ContentId, ContentType, TenantId};
@@ -142,7 +144,21 @@ impl CommitWriter {
     ///
     /// As [`Self::append`].
     pub fn quarantine(&mut self, content: &ContentRef<'_>, piece: &[u8], reason: &str) -> Result<(), ArchiveError> {
-        self.guarded(|commit| commit.try_quarantine(content, piece, reason))
+        self.guarded(|commit| commit.try_quarantine(content, &mut Cursor::new(piece), reason))
+    }
+
+    /// The same for a piece that is too large for memory: all of `file`, from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`].
+    pub fn quarantine_file(
+        &mut self,
+        content: &ContentRef<'_>,
+        file: &mut File,
+        reason: &str,
+    ) -> Result<(), ArchiveError> {
+        self.guarded(|commit| commit.try_quarantine(content, file, reason))
     }
 
     /// Sums so far.
@@ -186,11 +202,11 @@ impl CommitWriter {
 
     fn try_append(&mut self, content: &ContentRef<'_>, raw: &[u8]) -> Result<Appended, ArchiveError> {
         let Ok(text) = std::str::from_utf8(raw) else {
-            self.try_quarantine(content, raw, "the record is not valid UTF-8")?;
+            self.try_quarantine(content, &mut Cursor::new(raw), "the record is not valid UTF-8")?;
             return Ok(Appended::Quarantined);
         };
         if raw.len() > RECORD_BYTES_MAX {
-            self.try_quarantine(content, raw, "the record is larger than 32 MiB")?;
+            self.try_quarantine(content, &mut Cursor::new(raw), "the record is larger than 32 MiB")?;
             return Ok(Appended::Quarantined);
         }
         let view = View::read(raw);
@@ -220,7 +236,12 @@ impl CommitWriter {
         Ok(appended)
     }
 
-    fn try_quarantine(&mut self, content: &ContentRef<'_>, piece: &[u8], reason: &str) -> Result<(), ArchiveError> {
+    fn try_quarantine(
+        &mut self,
+        content: &ContentRef<'_>,
+        piece: &mut (impl Read + Seek),
+        reason: &str,
+    ) -> Result<(), ArchiveError> {
         let NewCommit { tenant, ingested_at, .. } = self.commit;
         let (kept, new) = quarantine::keep(self.archive.root(), tenant, content, piece, reason, ingested_at)?;
         if new {

@@ -44,12 +44,12 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), ArchiveError> {
     disk::sync_folder(folder).map_err(ArchiveError::io("sync folder", folder))
 }
 
-/// Writes a small file whole, synced, under a temporary name first. Its folder is left to the caller to sync.
-pub(crate) fn write_synced(path: &Path, data: &[u8]) -> Result<(), ArchiveError> {
+/// Writes a file whole, synced, under a temporary name first. Its folder is left to the caller to sync.
+pub(crate) fn write_synced(path: &Path, data: &mut impl Read) -> Result<(), ArchiveError> {
     let temporary = path.with_extension("tmp");
-    let write = || {
+    let mut write = || {
         let mut file = NewFile::create(&temporary)?;
-        file.write_all(data)?;
+        io::copy(data, &mut file)?;
         file.sync_all()?;
         disk::rename(&temporary, path)
     };

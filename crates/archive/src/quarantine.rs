@@ -4,6 +4,7 @@
 //! comes again with its content, after a fetch that broke off, is the same file, and the same bytes in another content are
 //! another piece, with a note of their own.
 
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use protocol::ids::{ContentId, ContentType, TenantId};
@@ -11,7 +12,7 @@ use protocol::time::Timestamp;
 use serde_json::json;
 
 use crate::commit::ContentRef;
-use crate::{ArchiveError, disk, files};
+use crate::{ArchiveError, files};
 
 /// One piece in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,34 +31,36 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// Keeps a piece, synced, and says whether it was new on disk.
+/// Keeps a piece, synced, and says whether it was new on disk. Read twice and never held whole, for it may be large.
 pub(crate) fn keep(
     root: &Path,
     tenant: TenantId,
     content: &ContentRef<'_>,
-    piece: &[u8],
+    piece: &mut (impl Read + Seek),
     reason: &str,
     ingested_at: Timestamp,
 ) -> Result<(Quarantined, bool), ArchiveError> {
-    let digest = blake3::hash(piece);
     let folder = tenant_folder(root, tenant);
     files::create_folder(&folder)?;
-    let path = folder.join(format!("{}.bin", name_of(content, piece)));
+    let read = |error| ArchiveError::io("read a piece for", &folder)(error);
+    let Summed { name, digest, bytes } = sum(content, piece).map_err(read)?;
+    let path = folder.join(format!("{name}.bin"));
     let note = json!({
         "tenant_id": tenant,
         "content_type": content.content_type,
         "content_id": content.content_id.as_str(),
         "content_created": content.created.to_rfc3339(),
         "ingested_at": ingested_at.to_rfc3339(),
-        "bytes": piece.len(),
+        "bytes": bytes,
         "blake3": digest.to_hex().as_str(),
         "reason": reason,
     });
     // A file of this name may be what a crash left of an earlier try, cut off; only the same bytes count as kept.
-    let new = !matches!(disk::read(&path), Ok(there) if there == piece);
+    let new = !matches!(files::digest_file(&path), Ok(there) if there.sum() == (bytes, *digest.as_bytes()));
     if new {
+        piece.rewind().map_err(read)?;
         files::write_synced(&path, piece)?;
-        files::write_synced(&note_path(&path), note.to_string().as_bytes())?;
+        files::write_synced(&note_path(&path), &mut note.to_string().as_bytes())?;
     }
     // Even when it was there: the crash may have come between the rename and this.
     files::sync_folder(&folder)?;
@@ -65,20 +68,41 @@ pub(crate) fn keep(
         content_type: content.content_type.clone(),
         content_id: content.content_id.clone(),
         path: path.strip_prefix(root).unwrap_or(&path).to_owned(),
-        bytes: piece.len() as u64,
+        bytes,
         digest: *digest.as_bytes(),
         reason: reason.to_owned(),
     };
     Ok((kept, new))
 }
 
-/// Identity of a piece: where it came from, and its bytes.
-fn name_of(content: &ContentRef<'_>, piece: &[u8]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
+/// What identifies a piece.
+struct Summed {
+    /// Of where it came from, and its bytes.
+    name: blake3::Hash,
+    /// Of its bytes.
+    digest: blake3::Hash,
+    bytes: u64,
+}
+
+fn sum(content: &ContentRef<'_>, piece: &mut impl Read) -> io::Result<Summed> {
+    let (mut name, mut digest) = (blake3::Hasher::new(), blake3::Hasher::new());
     for part in [content.content_type.as_str(), content.content_id.as_str()] {
-        hasher.update(part.as_bytes()).update(&[0]);
+        name.update(part.as_bytes()).update(&[0]);
     }
-    hasher.update(piece).finalize()
+    let mut buffer = vec![0; 64 << 10];
+    let mut bytes = 0;
+    loop {
+        let read = match piece.read(&mut buffer) {
+            Ok(0) => return Ok(Summed { name: name.finalize(), digest: digest.finalize(), bytes }),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let some = buffer.get(..read).unwrap_or_default();
+        name.update(some);
+        digest.update(some);
+        bytes += some.len() as u64;
+    }
 }
 
 /// Takes back a piece that its commit had kept as new.

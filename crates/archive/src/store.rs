@@ -225,7 +225,7 @@ pub(crate) fn mark_path(root: &Path) -> PathBuf {
 
 /// Marks an archive.
 pub(crate) fn write_mark(root: &Path, mark: &serde_json::Value) -> Result<(), ArchiveError> {
-    files::write_synced(&mark_path(root), mark.to_string().as_bytes())?;
+    files::write_synced(&mark_path(root), &mut mark.to_string().as_bytes())?;
     files::sync_folder(root)
 }
 

@@ -7,5 +7,5 @@ pub mod split;
 pub mod view;
 
 pub use identity::{Identity, RecordId};
-pub use split::{Ended, Item, Limits, NotARecordReason, SplitError, Splitter, split_all};
+pub use split::{Ended, Item, Limits, NotARecordReason, Part, SplitError, Splitter, split_all};
 pub use view::View;

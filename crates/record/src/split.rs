@@ -1,9 +1,10 @@
 //! Cuts one blob, a JSON array of records that arrives in chunks, into its records.
 //!
 //! Never copies a record that lies inside one chunk (the items are slices of the chunks, and keep them alive), never
-//! changes a byte, never holds more than one element beside the chunks it was given, and never refuses a record for what
-//! is inside it: an element is a [`Item::Record`] when it is a balanced object of valid UTF-8. Commas between elements
-//! are not insisted on. Chunks come from the transport; items go on to [`crate::view`] and the archive.
+//! changes or drops a byte of an element, never holds more than one element beside the chunks it was given, and never refuses
+//! a record for what is inside it: an element is a [`Item::Record`] when it is a balanced object of valid UTF-8. One that is
+//! larger than a record may be is handed on in parts. Commas between elements are not insisted on. Chunks come from the
+//! transport; items go on to [`crate::view`] and the archive.
 
 mod outcome;
 mod salvage;
@@ -12,10 +13,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-pub use self::outcome::{BodyKind, CutPlace, Ended, Item, NotARecordReason, SplitError};
+pub use self::outcome::{BodyKind, CutPlace, Ended, Item, NotARecordReason, Part, SplitError};
 use crate::scan::{Nest, text_end_in_chunk};
 
-/// How many bytes of an element that is too large, of a body that is no array, and of trailing bytes are kept.
+/// How many bytes of a body that is no array, and of trailing bytes, are kept.
 pub const HEAD_BYTES: usize = 4096;
 
 /// From this size on, in bytes, what is kept of an element grows by a quarter at a time.
@@ -26,8 +27,8 @@ const BYTE_ORDER_MARK: &[u8; 3] = b"\xef\xbb\xbf";
 /// What the splitter may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest element that is handed over whole, in bytes. One byte more and it is reported as
-    /// [`NotARecordReason::TooLarge`]. Records of tens of kB are common, a few MB possible (audit-schema.md §10).
+    /// The largest element that is handed over whole, in bytes. One byte more and it comes as [`Item::Part`]s. Records of
+    /// tens of kB are common, a few MB possible (audit-schema.md §10).
     pub record_bytes_max: usize,
 }
 
@@ -50,9 +51,9 @@ pub struct Splitter {
     waiting: VecDeque<Bytes>,
     /// Where `chunk` starts in the blob.
     offset: u64,
-    /// The element being read, as far as it lay in earlier chunks; its head only, once it is too large.
+    /// The element being read, as far as it lay in earlier chunks; nothing, once it is too large.
     kept: Vec<u8>,
-    /// How many bytes of the element lay in earlier chunks, kept or not.
+    /// How many bytes of the element lay in earlier chunks, kept or handed on.
     earlier_bytes: u64,
     /// An object that a `]` closed. What comes next says whether that was the array's.
     suspect: Option<Suspect>,
@@ -201,7 +202,7 @@ impl Splitter {
     }
 
     /// The element that has begun and not ended yet, as far as it is known: what is left to keep when [`Self::finish`]
-    /// says [`SplitError::Truncated`]. Of an element that is too large, its first [`HEAD_BYTES`].
+    /// says [`SplitError::Truncated`]. Of an element that is too large, nothing: its parts were handed on.
     pub fn remainder(&self) -> &[u8] {
         match &self.suspect {
             Some(suspect) => &suspect.bytes,
@@ -329,34 +330,35 @@ impl Splitter {
                 let is_object = matches!(element, Element::Object(_));
                 self.end_element(read + end, is_object)
             }
-            None => {
-                self.keep_chunk();
-                None
-            }
+            None => self.keep_chunk(),
         }
     }
 
     /// The chunk ends inside the element: keeps what there is of it, as long as it may still become a record.
-    fn keep_chunk(&mut self) {
+    fn keep_chunk(&mut self) -> Option<Item> {
+        let offset = self.offset - self.earlier_bytes;
         let chunk = self.advance(self.chunk.len());
         self.earlier_bytes += chunk.len() as u64;
-        if self.earlier_bytes <= self.limits.record_bytes_max as u64 {
-            // By a quarter and not, as usual, by doubling: what is kept may be large, and many blobs are read at a time.
-            if self.kept.len() >= GROW_GENTLY && self.kept.capacity() - self.kept.len() < chunk.len() {
-                self.kept.reserve_exact(chunk.len().max(self.kept.len() / 4));
-            }
-            self.kept.extend_from_slice(&chunk);
-            return;
+        if self.earlier_bytes > self.limits.record_bytes_max as u64 {
+            return Some(self.part(&chunk, offset, None));
         }
-        self.keep_head(&chunk);
+        // By a quarter and not, as usual, by doubling: what is kept may be large, and many blobs are read at a time.
+        if self.kept.len() >= GROW_GENTLY && self.kept.capacity() - self.kept.len() < chunk.len() {
+            self.kept.reserve_exact(chunk.len().max(self.kept.len() / 4));
+        }
+        self.kept.extend_from_slice(&chunk);
+        None
     }
 
-    /// Adds `more` to what is kept, and cuts it down to a head: the element is too large.
-    fn keep_head(&mut self, more: &[u8]) {
-        let missing = HEAD_BYTES.saturating_sub(self.kept.len());
-        self.kept.extend_from_slice(&more[..missing.min(more.len())]);
-        self.kept.truncate(HEAD_BYTES);
-        self.kept.shrink_to_fit();
+    /// What was kept of an element that is too large, and what comes behind it.
+    fn part(&mut self, more: &Bytes, offset: u64, ended: Option<u64>) -> Item {
+        let bytes = if self.kept.is_empty() {
+            more.clone()
+        } else {
+            self.kept.extend_from_slice(more);
+            Bytes::from(std::mem::take(&mut self.kept))
+        };
+        Item::Part(Part { bytes, offset, ended })
     }
 
     /// The element ends `end` bytes into the chunk.
@@ -367,10 +369,8 @@ impl Splitter {
         self.earlier_bytes = 0;
         let last = self.advance(end);
         if length > self.limits.record_bytes_max as u64 {
-            self.keep_head(&last);
-            let bytes = Bytes::from(std::mem::take(&mut self.kept));
             self.not_records += 1;
-            return Some(Item::NotARecord { bytes, reason: NotARecordReason::TooLarge { length }, offset });
+            return Some(self.part(&last, offset, Some(length)));
         }
         let bytes = if self.kept.is_empty() {
             last

@@ -84,7 +84,7 @@ pub struct Limits {
     pub commit_contents: usize,
     /// Listings of one tenant under way.
     pub listings_per_tenant: usize,
-    /// The largest single record; a longer one goes to quarantine.
+    /// The largest single record; a longer one goes to quarantine, whole. At most [`RECORD_BYTES_MOST`].
     pub record_bytes: usize,
     /// The largest blob, after decompression, that is read at all; beyond it something is wrong with the other side.
     pub blob_bytes: u64,
@@ -103,6 +103,9 @@ pub struct Limits {
     /// How long a stop waits for what is under way before it is dropped; dropped work is fetched again.
     pub stop_grace: Duration,
 }
+
+/// The most that [`Limits::record_bytes`] may be: what the archive stores as a row. Some of this size are in memory at a time.
+pub const RECORD_BYTES_MOST: usize = 32 << 20;
 
 impl Default for Limits {
     /// What one small machine bears: under 300 MiB with blobs of 100 MiB, and thousands of tenants.

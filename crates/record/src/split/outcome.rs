@@ -7,22 +7,33 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::HEAD_BYTES;
-
 /// One element of the blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A record: its bytes as delivered, from `{` to `}`, valid UTF-8.
     Record(Bytes),
+    /// Some bytes of an element that is too large to be handed over whole: all of them follow each other, part by part.
+    Part(Part),
     /// An element that is no record.
     NotARecord {
-        /// Its bytes as delivered; of one that is too large, the first [`HEAD_BYTES`].
+        /// Its bytes as delivered.
         bytes: Bytes,
         /// What is wrong with it.
         reason: NotARecordReason,
         /// Where it starts in the blob, in bytes.
         offset: u64,
     },
+}
+
+/// Bytes of an element that is too large.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What follows the part before.
+    pub bytes: Bytes,
+    /// Where the element starts in the blob, in bytes.
+    pub offset: u64,
+    /// The whole element's length in bytes, if it ends with this part.
+    pub ended: Option<u64>,
 }
 
 /// Why an element is no record.
@@ -40,8 +51,8 @@ pub enum NotARecordReason {
     /// Opened and never closed: what [`Splitter::salvage`](super::Splitter::salvage) cut off before the next record.
     #[error("the element does not end before the next one starts")]
     Unended,
-    /// Larger than [`Limits::record_bytes_max`](super::Limits::record_bytes_max). It went by without being kept: its blob is not stored whole.
-    #[error("the element has {length} bytes, more than a record may have, and only its first {HEAD_BYTES} are kept")]
+    /// Larger than [`Limits::record_bytes_max`](super::Limits::record_bytes_max): it comes as [`Item::Part`]s.
+    #[error("the element has {length} bytes, more than a record may have")]
     TooLarge {
         /// Its length in bytes.
         length: u64,
@@ -70,7 +81,7 @@ pub enum SplitError {
     NotAnArray {
         /// What it looks like.
         kind: BodyKind,
-        /// Its first bytes, at most [`HEAD_BYTES`].
+        /// Its first bytes, at most [`HEAD_BYTES`](super::HEAD_BYTES).
         head: Bytes,
     },
     /// The bytes ended before the array did, or an unbalanced quote or bracket swallowed the rest of it.
@@ -88,7 +99,7 @@ pub enum SplitError {
     TrailingBytes {
         /// Where they start.
         offset: u64,
-        /// The first of them, at most [`HEAD_BYTES`].
+        /// The first of them, at most [`HEAD_BYTES`](super::HEAD_BYTES).
         head: Bytes,
     },
     /// [`Splitter::finish`](super::Splitter::finish) was called before [`Splitter::next_item`](super::Splitter::next_item) had said `None`: a mistake in the caller, told so

@@ -1,5 +1,10 @@
 //! The record crate seen from outside: hand-made blobs, random ones, and recorded records when they are at hand.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the finding, and a skip is told")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "in a test a panic is the finding, and a skip is told"
+)]
 
 mod properties;
 mod recorded;
@@ -7,7 +12,7 @@ mod split;
 mod traps;
 
 use bytes::Bytes;
-use record::{Ended, Item, Limits, SplitError, Splitter};
+use record::{Ended, Item, Limits, Part, SplitError, Splitter};
 
 /// Splits a blob that arrives in pieces which end at `cuts` (taken modulo its length, in any order).
 pub(crate) fn split_in_chunks(
@@ -36,4 +41,24 @@ pub(crate) fn split_in_chunks(
     items.extend(splitter.salvage());
     let remainder = splitter.remainder().to_vec();
     (items, splitter.finish(), remainder)
+}
+
+/// Items with the parts of each element that came in parts put together: how it is cut depends on the chunks.
+pub(crate) fn joined(items: Vec<Item>) -> Vec<Item> {
+    let mut whole: Vec<Item> = Vec::new();
+    for item in items {
+        if let Some(Item::Part(Part { bytes, offset, ended: ended @ None })) = whole.last_mut() {
+            let Item::Part(next) = item else { panic!("behind a part comes the next, not {item:?}") };
+            assert_eq!(*offset, next.offset, "parts of one element");
+            *bytes = [&bytes[..], &next.bytes].concat().into();
+            *ended = next.ended;
+            continue;
+        }
+        whole.push(item);
+    }
+    for item in &whole {
+        let Item::Part(part) = item else { continue };
+        assert!(part.ended.is_none_or(|length| length == part.bytes.len() as u64), "{part:?}");
+    }
+    whole
 }

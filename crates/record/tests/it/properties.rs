@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use record::{Item, Limits, SplitError, View, split_all};
+use record::{Item, Limits, Part, SplitError, View, split_all};
 use serde_json::value::RawValue;
 
-use crate::split_in_chunks;
+use crate::{joined, split_in_chunks};
 
 fn config() -> ProptestConfig {
     // A failing case is printed with its shrunk input; there is no file to keep it in.
@@ -53,7 +53,7 @@ fn blob_of(elements: &[serde_json::Value], gap: &str) -> String {
 
 fn bytes_of(item: &Item) -> &[u8] {
     match item {
-        Item::Record(bytes) | Item::NotARecord { bytes, .. } => bytes,
+        Item::Record(bytes) | Item::Part(Part { bytes, .. }) | Item::NotARecord { bytes, .. } => bytes,
     }
 }
 
@@ -98,7 +98,8 @@ proptest! {
         let blob = Bytes::from(bytes);
         let (items, end) = split_all(blob.clone(), limits);
         let (items_in_chunks, end_in_chunks, _) = split_in_chunks(&blob, &cuts, limits);
-        prop_assert_eq!(&items, &items_in_chunks);
+        let items = joined(items);
+        prop_assert_eq!(&items, &joined(items_in_chunks));
         // How many of the trailing bytes are at hand when they are met depends on the chunks.
         match (&end, &end_in_chunks) {
             (Err(SplitError::TrailingBytes { offset: a, .. }), Err(SplitError::TrailingBytes { offset: b, .. })) => {
@@ -112,13 +113,17 @@ proptest! {
     }
 
     #[test]
-    fn no_byte_of_an_array_is_lost(bytes in hostile_bytes()) {
+    fn no_byte_of_an_array_is_lost(
+        bytes in hostile_bytes(),
+        cuts in prop::collection::vec(0_usize..10_000, 0..30),
+        record_bytes_max in prop_oneof![Just(16 << 20), 1_usize..60],
+    ) {
         // Behind the opening bracket, whatever is no white space and no comma is in an item, in the remainder, in the
         // closing bracket or in what trails it.
         let blob = Bytes::from([b"[", &bytes[..]].concat());
-        let (items, end, remainder) = split_in_chunks(&blob, &[], Limits::DEFAULT);
+        let (items, end, remainder) = split_in_chunks(&blob, &cuts, Limits { record_bytes_max });
         let mut at = 1;
-        for item in &items {
+        for item in &joined(items) {
             at = skip_gaps(&blob, at);
             prop_assert_eq!(&blob[at..at + bytes_of(item).len()], bytes_of(item));
             at += bytes_of(item).len();

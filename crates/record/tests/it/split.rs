@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use record::split::{BodyKind, CutPlace, HEAD_BYTES};
-use record::{Ended, Item, Limits, NotARecordReason, SplitError, Splitter, split_all};
+use record::{Ended, Item, Limits, NotARecordReason, Part, SplitError, Splitter, split_all};
 
-use crate::split_in_chunks;
+use crate::{joined, split_in_chunks};
 
 fn record(text: &str) -> Item {
     Item::Record(Bytes::copy_from_slice(text.as_bytes()))
@@ -261,7 +261,7 @@ fn salvage_gives_up_before_it_has_read_the_element_many_times() {
 }
 
 #[test]
-fn an_element_over_the_limit_is_told_with_its_length_and_costs_the_others_nothing() {
+fn an_element_over_the_limit_comes_whole_in_parts_and_costs_the_others_nothing() {
     let limits = Limits { record_bytes_max: 10_000 };
     let of_length = |length: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
     for length in [10_000, 10_001, 30_000] {
@@ -269,29 +269,37 @@ fn an_element_over_the_limit_is_told_with_its_length_and_costs_the_others_nothin
         let blob = Bytes::from(format!("[{{}},{long},{{}}]"));
         for cuts in [vec![], vec![6000], vec![5, 9999, 10_005, 10_006], (0..blob.len()).step_by(100).collect()] {
             let (items, end, _) = split_in_chunks(&blob, &cuts, limits);
+            let parts =
+                items.iter().filter_map(|item| if let Item::Part(part) = item { Some(part.bytes.len()) } else { None });
+            let largest = parts.max().unwrap_or(0);
+            assert!(cuts.len() < 100 || largest <= limits.record_bytes_max + 100, "{largest}");
             let middle = if length <= limits.record_bytes_max {
                 record(&long)
             } else {
-                let reason = NotARecordReason::TooLarge { length: length as u64 };
-                not_a_record(&long.as_bytes()[..HEAD_BYTES], reason, 4)
+                Item::Part(Part { bytes: long.clone().into(), offset: 4, ended: Some(length as u64) })
             };
-            assert_eq!(items, [record("{}"), middle, record("{}")], "{length} bytes cut at {cuts:?}");
+            assert_eq!(joined(items), [record("{}"), middle, record("{}")], "{length} bytes cut at {cuts:?}");
             assert!(end.is_ok());
         }
     }
 }
 
 #[test]
-fn of_an_element_over_the_limit_that_never_ends_only_the_head_is_held() {
+fn of_an_element_over_the_limit_that_never_ends_nothing_is_held() {
     let mut splitter = Splitter::new(Limits { record_bytes_max: 10_000 });
     splitter.push(Bytes::from_static(b"[{\"a\":\""));
     let chunk = Bytes::from(vec![b'x'; 5000]);
+    let mut bytes = 0;
     for _ in 0..100 {
         splitter.push(chunk.clone());
-        assert_eq!(splitter.next_item(), Ok(None));
+        while let Some(item) = splitter.next_item().unwrap() {
+            let Item::Part(part) = item else { panic!("{item:?}") };
+            assert_eq!((part.offset, part.ended), (1, None));
+            bytes += part.bytes.len();
+        }
         assert!(splitter.remainder().len() <= 10_000);
     }
-    assert_eq!(splitter.remainder().len(), HEAD_BYTES);
+    assert_eq!((splitter.remainder().len(), bytes), (0, 500_006));
     let expected = SplitError::Truncated { place: CutPlace::Text, offset: 1, length: 500_007 };
     assert_eq!(splitter.finish(), Err(expected));
 }

@@ -4,12 +4,13 @@
 //! Not a record is visible until [`super::committer`] has told the ledger; a batch that is dropped leaves nothing behind.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 
 use archive::{Appended, Archive, ArchiveError, CommitWriter, Committed, ContentRef, NewCommit};
 use bytes::Bytes;
 use engine::model::{Loss, Pending};
-use record::Item;
+use record::{Item, NotARecordReason, Part};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 /// What fetches hand over, in order for each content.
@@ -22,6 +23,17 @@ pub(super) enum Piece {
         items: Vec<Item>,
         /// Gives their share of the memory back when they are stored.
         permit: OwnedSemaphorePermit,
+    },
+    /// An element of a blob that is too large to be a record.
+    Large {
+        /// Of which content.
+        content: Arc<Pending>,
+        /// All of it, from its beginning; the file has no name.
+        file: File,
+        /// Its length in bytes.
+        length: u64,
+        /// Where it starts in the blob, in bytes.
+        offset: u64,
     },
     /// The blob is whole, and all its elements were handed over before.
     Ended {
@@ -48,9 +60,12 @@ impl Piece {
             Self::Items { items, .. } => items
                 .iter()
                 .map(|item| match item {
-                    Item::Record(bytes) | Item::NotARecord { bytes, .. } => bytes.len() as u64,
+                    Item::Record(bytes) | Item::NotARecord { bytes, .. } | Item::Part(Part { bytes, .. }) => {
+                        bytes.len() as u64
+                    }
                 })
                 .sum(),
+            Self::Large { length, .. } => *length,
             Self::Ended { .. } => 0,
             Self::Lost { kept, .. } => kept.len() as u64,
         }
@@ -157,6 +172,12 @@ impl Batch {
                 self.tallies.of(&content).add(tally);
                 drop(permit);
             }
+            Piece::Large { content, mut file, length, offset } => {
+                let reason = NotARecordReason::TooLarge { length };
+                let reason = format!("{reason}, at byte {offset} of the blob");
+                self.writer.quarantine_file(&reference(&content), &mut file, &reason)?;
+                self.tallies.of(&content).quarantined += 1;
+            }
             Piece::Ended { content, bytes } => {
                 // Named even when it brought nothing: an attempt before it may have.
                 self.tallies.of(&content);
@@ -190,6 +211,8 @@ fn append(writer: &mut CommitWriter, content: &Pending, item: &Item, tally: &mut
                 Appended::New | Appended::Quarantined => {}
             }
         }
+        // A part by itself is nothing to keep: fetches put parts together first.
+        Item::Part(_) => {}
         Item::NotARecord { bytes, reason, offset } => {
             writer.quarantine(&reference(content), bytes, &format!("{reason}, at byte {offset} of the blob"))?;
             tally.quarantined += 1;

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use engine::model::Pending;
 use protocol::activity::{check_blob_response, error_in_blob, list_content_next, retrieve_content};
 use protocol::response::{MAX_ERROR_BODY, Response};
-use record::{Item, SplitError, Splitter};
+use record::{Item, Part, SplitError, Splitter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
@@ -132,6 +132,9 @@ struct Gathered {
     arrived: usize,
 }
 
+/// An element that is too large for memory, as far as it has come.
+type Oversized = Option<Spool>;
+
 impl Fetch<'_> {
     /// Fetches the blob. Returns its size once all of it was handed over and is an array of records from end to end.
     pub(super) async fn run(&self) -> Result<u64, FetchFailure> {
@@ -164,13 +167,14 @@ impl Fetch<'_> {
         let mut gathered = Gathered::default();
         let mut head = BytesMut::new();
         let mut large = None;
+        let mut oversized: Oversized = None;
         while let Some((chunk, permit)) = self.next_chunk(&mut source).await? {
             if head.len() < MAX_ERROR_BODY {
                 head.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY - head.len())]);
             }
             gathered.add_permit(permit, chunk.len());
             splitter.push(chunk);
-            if let Err(error) = self.take_items(&mut splitter, &mut gathered).await? {
+            if let Err(error) = self.take_items(&mut splitter, &mut gathered, &mut oversized).await? {
                 self.hand_over(&mut gathered).await?;
                 return self.not_a_blob(error, held, Response::new(status, &headers, &head), source).await;
             }
@@ -194,7 +198,14 @@ impl Fetch<'_> {
             gathered.add_permit(self.reserve(gathered.bytes).await, 0);
         }
         self.hand_over(&mut gathered).await?;
-        let remainder = Bytes::copy_from_slice(splitter.remainder());
+        let remainder = match oversized {
+            // Of an element that broke off, its beginning tells what it was; the rest was never all there.
+            Some(mut spool) => {
+                spool.rewind().await?;
+                spool.chunk().await?.unwrap_or_default()
+            }
+            None => Bytes::copy_from_slice(splitter.remainder()),
+        };
         match splitter.finish() {
             Ok(ended) => Ok(ended.bytes),
             // All before it was handed over, so this is what there is left to keep.
@@ -272,9 +283,11 @@ impl Fetch<'_> {
         &self,
         splitter: &mut Splitter,
         gathered: &mut Gathered,
+        oversized: &mut Oversized,
     ) -> Result<Result<(), SplitError>, FetchFailure> {
         loop {
             match splitter.next_item() {
+                Ok(Some(Item::Part(part))) => self.take_part(part, gathered, oversized).await?,
                 Ok(Some(item)) => {
                     gathered.add(item);
                     if gathered.bytes >= PIECE_BYTES {
@@ -285,6 +298,23 @@ impl Fetch<'_> {
                 Err(error) => return Ok(Err(error)),
             }
         }
+    }
+
+    /// Puts aside what has come of an element that is too large, and hands it over when it has ended.
+    async fn take_part(
+        &self,
+        part: Part,
+        gathered: &mut Gathered,
+        oversized: &mut Oversized,
+    ) -> Result<(), FetchFailure> {
+        let folder = &self.client.shared.settings.data_dir;
+        oversized.get_or_insert_with(|| Spool::new(folder)).put(&part.bytes).await?;
+        let (Some(length), offset) = (part.ended, part.offset) else { return Ok(()) };
+        let Some(spool) = oversized.take() else { return Ok(()) };
+        // What came before it first, so that nobody waits for us with much in hand.
+        self.hand_over(gathered).await?;
+        let piece = Piece::Large { content: Arc::clone(&self.content), file: spool.into_file().await?, length, offset };
+        self.pieces.send(piece).await.map_err(|_| FetchFailure::CommitterGone)
     }
 
     /// Waits until so many more bytes may be under way.
@@ -402,7 +432,7 @@ fn trailing(error: &SplitError) -> Bytes {
 impl Gathered {
     fn add(&mut self, item: Item) {
         self.bytes += match &item {
-            Item::Record(bytes) | Item::NotARecord { bytes, .. } => bytes.len(),
+            Item::Record(bytes) | Item::NotARecord { bytes, .. } | Item::Part(Part { bytes, .. }) => bytes.len(),
         };
         self.items.push(item);
     }

@@ -69,6 +69,26 @@ impl Spool {
         Ok(())
     }
 
+    /// Adds the next bytes of something large, keeping little of it in memory.
+    pub(super) async fn put(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        for piece in bytes.chunks(CHUNK) {
+            if self.gather(piece) >= CHUNK {
+                self.write_out().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All of it as a file, to be read from its beginning.
+    pub(super) async fn into_file(mut self) -> Result<std::fs::File, SpoolError> {
+        // Even an empty one is made.
+        self.write_out().await?;
+        let wrap = |source| SpoolError { folder: self.folder.clone(), source };
+        let mut file = self.file.take().ok_or_else(|| wrap(io::ErrorKind::NotFound.into()))?;
+        file.rewind().await.map_err(wrap)?;
+        Ok(file.into_std().await)
+    }
+
     /// The body is whole: what is in a file is all in it, and read from its beginning. Says whether it is in a file.
     pub(super) async fn rewind(&mut self) -> Result<bool, SpoolError> {
         if self.file.is_none() {
@@ -124,6 +144,22 @@ mod tests {
         }
         let mut empty = Spool::new(folder.path());
         assert!(!empty.rewind().await.unwrap() && read(&mut empty).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn something_large_becomes_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let body = vec![7; 200_001];
+        for piece in [1000, CHUNK, usize::MAX] {
+            let mut spool = Spool::new(folder.path());
+            for piece in body.chunks(piece) {
+                spool.put(piece).await.unwrap();
+                assert!(spool.memory.len() < CHUNK);
+            }
+            let mut whole = Vec::new();
+            io::Read::read_to_end(&mut spool.into_file().await.unwrap(), &mut whole).unwrap();
+            assert!(whole == body);
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,13 @@
 //! Answers that no emulator of an honest service gives: what is forged here comes in place of the emulator's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use emulator::FaultPlan;
 use futures_util::StreamExt;
 use http::{HeaderMap, Request, StatusCode};
+use ledger::Ledger;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use server::transport::{Answer, Body, Transport, TransportFuture};
@@ -237,4 +239,45 @@ async fn a_token_or_secret_that_is_echoed_is_neither_shown_nor_kept() {
             assert!(!is_told || shown.contains("who sent (redacted)?"), "{status} {echoing}: {shown}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_larger_than_any_may_be_is_kept_whole_in_quarantine_and_counted() {
+    let mut rig = rig_of_one(9).await;
+    rig.settings.limits.record_bytes = 1 << 20;
+    let tenant = rig.tenants()[0];
+    let created = rig.now() - chrono::TimeDelta::hours(12);
+    let record = |n: u32, length: usize| {
+        let head = format!(r#"{{"Id":"{n}","CreationTime":"2026-03-09T00:00:00","a":""#);
+        format!("{head}{}\"}}", "x".repeat(length - head.len() - 2))
+    };
+    // Both sides of the limit, and one many times as large.
+    let sizes = [1 << 20, (1 << 20) + 1, 9 << 20];
+    let forge = move |request: &Request<Vec<u8>>| {
+        let Some((_, number)) = request.uri().path().split_once("/audit/1$") else {
+            return feed(request, "token", tenant, created, 2);
+        };
+        let number: u32 = number.parse().unwrap();
+        let records: Vec<_> = (0..).zip(sizes).map(|(n, size)| record(10 * number + n, size)).collect();
+        Some((200, format!("[{}]", records.join(","))))
+    };
+    let transport = Arc::new(Forger { inner: rig.transport(), forge });
+    let report = rig.collector_over(transport).collect_once(&[], std::future::pending()).await.unwrap();
+    assert!(report.is_complete(), "{report:#?}");
+    let records: BTreeSet<_> = rig.archived().await.remove(&tenant).unwrap();
+    assert_eq!(records, BTreeSet::from([10, 20].map(|n| bytes::Bytes::from(record(n, sizes[0])))));
+    let rows = rig.ledger.quarantine(tenant, 100).await.unwrap();
+    let kept: BTreeSet<_> = rows
+        .iter()
+        .map(|row| {
+            assert!(row.reason.contains("more than a record may have, at byte "), "{}", row.reason);
+            let path = std::path::Path::new(&row.path);
+            assert_eq!(rig.archive.verify_quarantined(path, row.bytes, &row.digest).unwrap(), None);
+            std::fs::read_to_string(rig.archive.root().join(path)).unwrap()
+        })
+        .collect();
+    let expected = [11, 12, 21, 22].map(|n| record(n, sizes[n as usize % 10]));
+    assert!(kept == BTreeSet::from(expected), "every byte as delivered");
+    let general = rig.coverage().await.into_iter().find(|row| row.quarantined > 0).unwrap();
+    assert_eq!((general.archived, general.quarantined, general.records), (2, 4, 2));
 }

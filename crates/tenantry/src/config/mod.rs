@@ -64,6 +64,8 @@ pub(crate) struct CollectConfig {
     pub(crate) poll_interval: Duration,
     pub(crate) commit_interval: Duration,
     pub(crate) requests_per_minute: u32,
+    /// In MiB. What is larger is kept whole in quarantine.
+    pub(crate) largest_record_mib: usize,
     pub(crate) tile: Grid,
 }
 

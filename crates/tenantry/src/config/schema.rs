@@ -31,6 +31,7 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("collect.commit_interval", Kind::Text),
     ("collect.requests_per_minute", Kind::Integer),
     ("collect.tile", Kind::Text),
+    ("collect.largest_record_mib", Kind::Integer),
     ("ledger.url", Kind::Text),
     ("archive.url", Kind::Text),
     ("archive.retention", Kind::Text),

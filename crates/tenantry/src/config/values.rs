@@ -26,6 +26,7 @@ use super::{
 
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(60);
 const DEFAULT_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_LARGEST_RECORD_MIB: usize = 16;
 const DEFAULT_REQUESTS_PER_MINUTE: u32 = 1_500;
 const OUTPUT_KINDS: [&str; 9] =
     ["file", "stdout", "http", "splunk_hec", "elasticsearch", "kafka", "nats", "syslog", "otlp"];
@@ -183,8 +184,17 @@ fn collect(reader: &Reader<'_>) -> Result<CollectConfig, ConfigError> {
             })?
         }
     };
+    let largest_record_mib = match reader.integer("collect.largest_record_mib")? {
+        None => DEFAULT_LARGEST_RECORD_MIB,
+        // Below 1 what other tools call large is none; above 32 the archive has no room in a row.
+        Some(number) => usize::try_from(number)
+            .ok()
+            .filter(|number| (1..=32).contains(number))
+            .ok_or_else(|| reader.invalid("collect.largest_record_mib", format!("must be 1 to 32, not {number}")))?,
+    };
     Ok(CollectConfig {
         content_types,
+        largest_record_mib,
         poll_interval: reader
             .duration("collect.poll_interval", Duration::from_secs(1)..=Duration::from_secs(86_400))?
             .unwrap_or(DEFAULT_POLL_INTERVAL),
@@ -311,6 +321,7 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         ("collect.commit_interval".to_owned(), format_duration(config.collect.commit_interval)),
         ("collect.requests_per_minute".to_owned(), config.collect.requests_per_minute.to_string()),
         ("collect.tile".to_owned(), format_duration(config.collect.tile.span())),
+        ("collect.largest_record_mib".to_owned(), config.collect.largest_record_mib.to_string()),
         ("ledger.url".to_owned(), format!("sqlite:{}", config.ledger_path.display())),
         ("archive.url".to_owned(), format!("file:{}", config.archive_root.display())),
         ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
@@ -508,6 +519,8 @@ mod tests {
             ("[collect]\npoll_interval = '60'", ["collect.poll_interval", "such as 500ms"]),
             ("[collect]\npoll_interval = '999ms'", ["collect.poll_interval", "between 1s and 1d"]),
             ("[collect]\nrequests_per_minute = 9", ["collect.requests_per_minute", "10 to 60000"]),
+            ("[collect]\nlargest_record_mib = 0", ["collect.largest_record_mib", "1 to 32"]),
+            ("[collect]\nlargest_record_mib = 33", ["collect.largest_record_mib", "1 to 32"]),
             ("[collect]\ncontent_types = []", ["collect.content_types", "1 to 32"]),
             ("[cloud]\nname = 'comercial'", ["cloud.name", "commercial, gcc"]),
             ("[cloud]\nname = 'custom'", ["cloud.login is not set", "cloud.activity"]),
@@ -543,6 +556,8 @@ mod tests {
     fn both_sides_of_the_ranges() {
         for text in [
             "[collect]\nrequests_per_minute = 10",
+            "[collect]\nlargest_record_mib = 1",
+            "[collect]\nlargest_record_mib = 32",
             "[collect]\npoll_interval = '1s'",
             "[collect]\npoll_interval = '1d'",
         ] {
