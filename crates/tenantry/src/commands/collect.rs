@@ -87,35 +87,25 @@ async fn assemble(
     Ok(OpenCollector { collector: Collector::with_webhooks(settings, &parts, webhooks), ledger, metrics, lock: None })
 }
 
-/// Completes at the first SIGINT, SIGTERM or SIGHUP. There is nothing to reload (what is watched is read again by itself), so
-/// a terminal that closes ends the program in good order; one started by `nohup`, which ignores SIGHUP, goes on ignoring it.
-pub(crate) async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::SignalKind;
-        let hang_up = async {
-            if ignores_hang_up() { std::future::pending().await } else { received(SignalKind::hangup()).await }
-        };
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            () = received(SignalKind::terminate()) => {}
-            () = hang_up => {}
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = tokio::signal::ctrl_c().await;
-    }
+/// Completes at the first SIGINT, SIGTERM or SIGHUP from now on, before it is awaited too. There is nothing to reload (what is
+/// watched is read again by itself), so a terminal that closes ends the program in good order; one started by `nohup`, which
+/// has SIGHUP ignored, goes on ignoring it.
+#[cfg(unix)]
+pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
+    use tokio::signal::unix::{SignalKind, signal};
+    let hang_up = (!ignores_hang_up()).then(SignalKind::hangup);
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hang_up);
+    let mut signals: Vec<_> = kinds.filter_map(|kind| signal(kind).ok()).collect();
+    std::future::poll_fn(move |context| {
+        let has_come = |signal: &mut tokio::signal::unix::Signal| signal.poll_recv(context).is_ready();
+        if signals.iter_mut().any(has_come) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
 }
 
-#[cfg(unix)]
-async fn received(kind: tokio::signal::unix::SignalKind) {
-    match tokio::signal::unix::signal(kind) {
-        Ok(mut signal) => {
-            signal.recv().await;
-        }
-        Err(_) => std::future::pending().await,
-    }
+/// Completes at the first Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) async fn stop_signal() {
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// Whether whoever started us has SIGHUP ignored; asked before a handler takes its place. Only Linux tells.

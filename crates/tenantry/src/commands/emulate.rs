@@ -16,6 +16,7 @@ use crate::exit::{Code, Failure};
 use crate::present;
 
 pub(crate) async fn run(global: &Global, args: EmulateArgs) -> Result<(), Failure> {
+    let stopping = stop_signal();
     let world = world_of(&args)?;
     let seed = world.seed;
     let mut app = default_app(seed);
@@ -72,7 +73,7 @@ pub(crate) async fn run(global: &Global, args: EmulateArgs) -> Result<(), Failur
             ))?;
         }
     }
-    stop_signal().await;
+    stopping.await;
     running.stop().await;
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::exit::{Code, Failure};
 
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
+    let stopping = stop_signal();
     let config = load(global)?;
     let webhooks = webhooks(&config);
     let collector = open(&config, webhooks.clone()).await?;
@@ -81,7 +82,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         })
     });
     tokio::spawn(async move {
-        stop_signal().await;
+        stopping.await;
         tracing::info!("stopping: finishing what is under way");
         // The receivers live as long as the program does.
         let _ = stop.send(true);

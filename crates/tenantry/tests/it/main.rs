@@ -17,5 +17,6 @@ mod replay;
 mod restored;
 mod secrets;
 mod serving;
+mod signals;
 mod support;
 mod webhook;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
 
@@ -16,8 +16,23 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(home: &Home) -> Self {
-        let mut child = home
-            .tenantry(&["--json", "serve"])
+        Self::start_as(home.tenantry(&["--json", "serve"]))
+    }
+
+    /// The same where whoever starts it has SIGHUP ignored, as `nohup` does.
+    pub(crate) fn start_without_hang_up(home: &Home) -> Self {
+        let program = home.tenantry(&["--json", "serve"]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+        shell.current_dir(home.path()).env_clear().stdin(Stdio::null());
+        for (name, value) in program.get_envs() {
+            shell.envs(value.map(|value| (name, value)));
+        }
+        Self::start_as(shell)
+    }
+
+    fn start_as(mut command: Command) -> Self {
+        let mut child = command
             .env("TENANTRY_LOG", "tenantry=info,server::tls=info")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -25,6 +40,24 @@ impl Serving {
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         Self { child, log }
+    }
+
+    /// Sends it a signal, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Whether a hang-up (signal 1) does nothing to it, as the kernel has it.
+    pub(crate) fn ignores_hang_up(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+    }
+
+    /// Waits for its end.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     /// Reads the log up to the first line with this field, and returns its value.
