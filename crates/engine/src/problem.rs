@@ -36,6 +36,8 @@ pub enum ProblemKind {
     OurFault,
     /// Another process holds the ledger.
     LedgerLocked,
+    /// The server of a shared ledger cannot be reached.
+    LedgerUnreachable,
     /// The ledger's file is damaged or cannot be used.
     LedgerUnusable,
     /// No space for the ledger or the archive.
@@ -46,7 +48,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for documentation and tests.
-    pub const ALL: [ProblemKind; 33] = [
+    pub const ALL: [ProblemKind; 34] = [
         Self::Admin(AdminStep::EnableAuditing),
         Self::Admin(AdminStep::GrantPermission),
         Self::Admin(AdminStep::GiveConsent),
@@ -77,6 +79,7 @@ impl ProblemKind {
         Self::UnknownAnswer,
         Self::OurFault,
         Self::LedgerLocked,
+        Self::LedgerUnreachable,
         Self::LedgerUnusable,
         Self::DiskFull,
         Self::ArchiveUnavailable,
@@ -97,6 +100,7 @@ impl ProblemKind {
             Self::UnknownAnswer => "unknown_answer",
             Self::OurFault => "our_fault",
             Self::LedgerLocked => "ledger_locked",
+            Self::LedgerUnreachable => "ledger_unreachable",
             Self::LedgerUnusable => "ledger_unusable",
             Self::DiskFull => "disk_full",
             Self::ArchiveUnavailable => "archive_unavailable",
@@ -118,6 +122,7 @@ impl ProblemKind {
             Self::UnknownAnswer => "the service answered with an error that is not in the table",
             Self::OurFault => "the service refused the form of a request",
             Self::LedgerLocked => "another process holds the ledger",
+            Self::LedgerUnreachable => "the ledger's database cannot be reached",
             Self::LedgerUnusable => "the ledger cannot be used",
             Self::DiskFull => "no space is left for the ledger or the archive",
             Self::ArchiveUnavailable => "the archive does not take files",
@@ -150,6 +155,9 @@ impl ProblemKind {
             Self::LedgerLocked => {
                 "it goes on once that process has finished; look for a second tenantry or a backup that runs"
             }
+            Self::LedgerUnreachable => {
+                "see that the PostgreSQL server of ledger.url runs and lets this machine in: it goes on by itself"
+            }
             Self::LedgerUnusable => "look at the message; the archive is not affected",
             Self::DiskFull => "free some space: it goes on by itself and nothing is lost within seven days",
             Self::ArchiveUnavailable => "check archive.url, its permissions and its network: it goes on by itself",
@@ -168,6 +176,7 @@ impl ProblemKind {
             | Self::ClockWrong
             | Self::UnknownAnswer
             | Self::OurFault
+            | Self::LedgerUnreachable
             | Self::LedgerUnusable
             | Self::DiskFull
             | Self::ArchiveUnavailable => false,

@@ -348,6 +348,7 @@ pub fn ends_run(kind: ProblemKind, failures: u32) -> bool {
         | ProblemKind::ServiceDown
         | ProblemKind::Unreachable
         | ProblemKind::LedgerLocked
+        | ProblemKind::LedgerUnreachable
         | ProblemKind::ArchiveUnavailable => failures >= ONCE_ATTEMPTS,
         // A start that was just asked for is enabled within a moment, or not in this run.
         ProblemKind::SubscriptionMissing => failures >= 3,

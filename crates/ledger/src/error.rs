@@ -1,14 +1,24 @@
 //! Why the ledger could not do what it was asked, with the thing and the remedy.
 //!
-//! Three kinds: the call would break a rule (a mistake or a race elsewhere), the file cannot be used (the operator's to
-//! mend), or the machine says not now (full, busy), after which the same call may simply be made again.
+//! Three kinds: the call would break a rule (a mistake or a race elsewhere), the ledger cannot be used (the operator's to
+//! mend), or it says not now (full, busy, not to be reached), after which the same call may simply be made again.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::model::CommitNumber;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
+
+/// Where a ledger is, as errors name it. Never holds a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file of SQLite's.
+    File(PathBuf),
+    /// A database of PostgreSQL's: `postgres://user@host:port/name`.
+    Database(Arc<str>),
+}
 
 /// An error of the ledger.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -100,52 +110,54 @@ pub enum LedgerError {
         segment: String,
     },
     /// A write on a handle that was opened for reading.
-    #[error("the ledger {path} was opened for reading only")]
+    #[error("the ledger {place} was opened for reading only")]
     ReadOnly {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
     },
-    /// There is no such file.
+    /// There is no such file, or no ledger in the database.
     #[error(
-        "there is no ledger at {path}: check data_dir and ledger.url, or create it with `tenantry serve` or `tenantry tenant add`"
+        "there is no ledger at {place}: check data_dir and ledger.url, or create it with `tenantry serve` or `tenantry tenant add`"
     )]
     Missing {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
     },
-    /// The file or its folder cannot be opened or written.
-    #[error("cannot open the ledger {path}: check that its folder exists and that this user may read and write in it")]
+    /// The file or its folder, or the database, cannot be opened or written.
+    #[error("cannot open the ledger {place}: {}", place.doorstep())]
     CannotOpen {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's or SQLite's word.
+        /// Which.
+        place: Place,
+        /// The operating system's or the database's word.
         #[source]
         source: Cause,
     },
     /// A copy that cannot be written, with changes that are only in its log.
     #[error(
-        "the ledger {path} has changes in its -wal file, which can be read only where its folder can be written: copy both to \
+        "the ledger {place} has changes in its -wal file, which can be read only where its folder can be written: copy both to \
          such a folder, or copy the ledger anew after the collector has stopped"
     )]
     LogUnreadable {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
     },
-    /// The file is something else.
-    #[error("{path} is not a Tenantry ledger ({found}): point ledger.url at another file, it has not been touched")]
+    /// The file, or the database, is something else.
+    #[error(
+        "{place} is not a Tenantry ledger ({found}): point ledger.url at another place, this one has not been touched"
+    )]
     NotALedger {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
         /// What it is.
         found: String,
     },
     /// A later version of the program wrote it.
     #[error(
-        "the ledger {path} is of version {found}, this program knows up to {known}: use the newer tenantry that wrote it"
+        "the ledger {place} is of version {found}, this program knows up to {known}: use the newer tenantry that wrote it"
     )]
     NewerVersion {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
         /// Its version.
         found: i64,
         /// The newest this program knows.
@@ -153,11 +165,11 @@ pub enum LedgerError {
     },
     /// It must be brought up to date first, which a reader cannot do.
     #[error(
-        "the ledger {path} is of version {found} and must be brought to {known}: run `tenantry serve` or `tenantry collect --once` once"
+        "the ledger {place} is of version {found} and must be brought to {known}: run `tenantry serve` or `tenantry collect --once` once"
     )]
     OlderVersion {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
         /// Its version.
         found: i64,
         /// This program's.
@@ -165,54 +177,109 @@ pub enum LedgerError {
     },
     /// The file is damaged.
     #[error(
-        "the ledger {path} is damaged ({detail}): stop the collector, keep a copy, and restore it from a backup or with `sqlite3 {path} .recover`; the archive is not affected"
+        "the ledger {place} is damaged ({detail}): stop the collector, keep a copy, and {}; the archive is not affected",
+        place.rescue()
     )]
     Corrupt {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
         /// SQLite's word.
         detail: String,
     },
     /// No room left.
-    #[error("no space left for the ledger {path}: free some, it goes on by itself")]
+    #[error("no space left for the ledger {place}: free some, it goes on by itself")]
     DiskFull {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
     },
-    /// Another process held the file for longer than the busy timeout.
-    #[error("the ledger {path} is locked by another process: it goes on once that has finished")]
+    /// Another process held the file, or what was to be changed in the database, for longer than one call waits.
+    #[error("the ledger {place} is locked by another process: it goes on once that has finished")]
     Busy {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
     },
     /// The disk failed.
-    #[error("the disk failed under the ledger {path}: check the device and the file system")]
+    #[error("the disk failed under the ledger {place}: check the device and the file system")]
     Io {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
         /// SQLite's word.
         #[source]
         source: Cause,
     },
-    /// Anything else SQLite says.
-    #[error("the ledger {path} failed")]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// SQLite's word.
+    /// The database's server cannot be reached, is starting or stopping, or ended the connection.
+    #[error("the ledger {place} cannot be reached: see that its server runs, it goes on by itself")]
+    Unreachable {
+        /// Which.
+        place: Place,
+        /// The operating system's or the server's word.
+        #[source]
+        source: Cause,
+    },
+    /// Another collector has taken the database over while the connection that showed this one's claim was gone.
+    #[error(
+        "another collector ({holder}) has taken over the ledger {place}: stop one of the two, a database has one collector"
+    )]
+    Ousted {
+        /// Which.
+        place: Place,
+        /// Who, as far as the server says.
+        holder: String,
+    },
+    /// Anything else the database says.
+    #[error("the ledger {place} failed")]
+    Failed {
+        /// Which.
+        place: Place,
+        /// Its word.
         #[source]
         source: Cause,
     },
     /// The thread that serves the ledger has ended.
-    #[error("the ledger {path} is closed: its thread has ended, start the program again")]
+    #[error("the ledger {place} is closed: its thread has ended, start the program again")]
     ThreadGone {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        place: Place,
     },
 }
 
 /// The error beneath; shared, because one failed transaction can be the failure of several calls.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+impl Place {
+    /// How a damaged ledger is had back.
+    fn rescue(&self) -> String {
+        match self {
+            Self::File(path) => format!("restore it from a backup or with `sqlite3 {} .recover`", path.display()),
+            Self::Database(_) => "restore the database from a backup".to_owned(),
+        }
+    }
+
+    /// What to look at when it cannot be opened.
+    fn doorstep(&self) -> &'static str {
+        match self {
+            Self::File(_) => "check that its folder exists and that this user may read and write in it",
+            Self::Database(_) => {
+                "check ledger.url, the password and the certificates, and that this user may make tables in that database"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Database(address) => f.write_str(address),
+        }
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Self {
+        Self::File(path.to_owned())
+    }
+}
 
 impl LedgerError {
     /// Whether space is lacking: wait, and make the same call again.
@@ -225,9 +292,14 @@ impl LedgerError {
         matches!(self, Self::Busy { .. })
     }
 
-    /// Whether the same call may succeed later without anybody having changed the program or the file.
+    /// Whether the database's server cannot be reached: make the same call again.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    /// Whether the same call may succeed later without anybody having changed the program or the ledger.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::DiskFull { .. } | Self::Busy { .. } | Self::Io { .. })
+        matches!(self, Self::DiskFull { .. } | Self::Busy { .. } | Self::Io { .. } | Self::Unreachable { .. })
     }
 
     /// Whether the call was refused because it would have broken a rule: read the state anew, then decide anew.
@@ -254,7 +326,9 @@ impl LedgerError {
             | Self::DiskFull { .. }
             | Self::Busy { .. }
             | Self::Io { .. }
-            | Self::Sqlite { .. }
+            | Self::Unreachable { .. }
+            | Self::Ousted { .. }
+            | Self::Failed { .. }
             | Self::ThreadGone { .. } => false,
         }
     }

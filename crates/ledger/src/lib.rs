@@ -20,9 +20,14 @@ use protocol::time::Timestamp;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
+pub mod location;
+pub mod migrate;
+pub mod postgres;
 pub mod sqlite;
+mod values;
 
-pub use error::LedgerError;
+pub use error::{LedgerError, Place};
+pub use location::{Location, OpenLedger};
 
 /// What every method of [`Ledger`] returns.
 pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;

@@ -94,10 +94,10 @@ impl Store {
         if self.fate.is_dead() || (writes && !self.fate.step(format_args!("ledger: {name}"))) {
             return Turn::Crash;
         }
-        let path = || PathBuf::from("ledger.db");
+        let place = || Path::new("ledger.db").into();
         if writes && self.spells.ledger_full() {
             self.fate.note("the disk is full");
-            return Turn::Fails(LedgerError::DiskFull { path: path() });
+            return Turn::Fails(LedgerError::DiskFull { place: place() });
         }
         if !self.fate.chance(self.spells.ledger_errors()) {
             return Turn::Works;
@@ -107,7 +107,7 @@ impl Store {
             return Turn::WorksAndFails;
         }
         self.fate.note("somebody else holds it");
-        Turn::Fails(LedgerError::Busy { path: path() })
+        Turn::Fails(LedgerError::Busy { place: place() })
     }
 
     /// Whether the crash comes in the midst of this call.
@@ -226,7 +226,7 @@ macro_rules! delegate {
                     }
                     if matches!(turn, Turn::WorksAndFails) {
                         let source = Arc::new(io::Error::other("the disk answered too late"));
-                        return Err(LedgerError::Io { path: PathBuf::from("ledger.db"), source });
+                        return Err(LedgerError::Io { place: Path::new("ledger.db").into(), source });
                     }
                     Ok(result)
                 })

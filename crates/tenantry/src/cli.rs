@@ -96,6 +96,9 @@ pub(crate) enum Command {
     /// The key that seals what is secret in the ledger
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// The ledger itself
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
 }
 
 #[derive(Debug, Args)]
@@ -409,6 +412,22 @@ pub(crate) enum CertificateCommand {
         /// The certificate, with its private key or without
         file: PathBuf,
         /// A file whose first line is the key's password [default: the variable TENANTRY_CERTIFICATE_PASSWORD]
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Moves a whole ledger into an empty one, such as from SQLite to PostgreSQL or back; the old one stays as it is
+    Migrate {
+        /// Where it is: sqlite:PATH or postgres://USER@HOST/DATABASE [default: ledger.url]
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        /// Where it goes. A database's password comes from TENANTRY_LEDGER__PASSWORD or --password-file
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// The file that holds the password of the database, for both sides [default: ledger.password_file]
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },

@@ -65,6 +65,7 @@ async fn run(cli: Cli) -> Result<(), exit::Failure> {
         Command::Certificate(command) => commands::certificate::run(global, &command),
         Command::Config(command) => commands::config::run(global, &command),
         Command::Secrets(command) => commands::secrets::run(global, &command).await,
+        Command::Ledger(command) => commands::ledger::run(global, &command).await,
     }
 }
 

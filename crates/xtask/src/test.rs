@@ -23,6 +23,9 @@ pub fn run() -> anyhow::Result<bool> {
     let root = crate::workspace_root()?;
     let started = Instant::now();
     tools::ensure_c_compiler()?;
+    // The ledger's tests start the one and ask the other for a certificate.
+    tools::ensure_postgres()?;
+    tools::ensure_openssl()?;
     let mut steps = Steps::default();
     steps.run("cargo fmt --check", || passes(crate::cargo(&root).args(["fmt", "--all", "--check"])));
     steps.run("cargo clippy", || {

@@ -28,6 +28,8 @@ pub mod history;
 pub mod identity;
 pub mod notes;
 pub mod sealed;
+#[cfg(test)]
+pub(crate) mod server;
 pub mod tenants;
 pub mod tiles;
 pub mod webhooks;

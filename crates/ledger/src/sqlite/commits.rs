@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::contents;
 use super::fault::Done;
-use super::rows::{count, counted, ensure_feed, message, ms, parsed, sql, tenant_id, tenant_number, time};
+use super::rows::{counted, ensure_feed, parsed, sql, tenant_id, tenant_number, time};
 use crate::LedgerError;
+use crate::values::{count, message, ms};
 
 const SEGMENT: &str = "date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest";
 

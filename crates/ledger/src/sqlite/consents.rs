@@ -13,9 +13,10 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Done;
-use super::rows::{known, message, ms, sql, tenant_id, tenant_number, time, time_if_any};
+use super::rows::{known, sql, tenant_id, tenant_number, time, time_if_any};
 use super::tenants;
 use crate::LedgerError;
+use crate::values::{message, ms, plain};
 
 /// Invitations kept, those that are over included. A provider with 10,000 tenants sends as many in a year.
 const INVITATIONS_MAX: u64 = 20_000;
@@ -57,7 +58,7 @@ pub(super) fn add_invitation(connection: &Connection, new: &NewInvitation, now: 
     .query_row(
         params![
             new.secret,
-            new.label,
+            plain(&new.label),
             new.tenant.as_ref().map(|tenant| tenant.as_uuid().as_bytes()),
             ms(now),
             ms(new.expires_at),
@@ -128,7 +129,7 @@ pub(super) fn begin(connection: &Connection, flow: &ConsentFlow, now: Timestamp)
         "DELETE FROM consent_flow WHERE state IN
          (SELECT state FROM consent_flow WHERE invitation = ?1 ORDER BY expires_at DESC LIMIT -1 OFFSET ?2)",
     )?
-    .execute(params![invitation, super::rows::count(FLOWS_MAX - 1)])?;
+    .execute(params![invitation, crate::values::count(FLOWS_MAX - 1)])?;
     sql(
         connection,
         "INSERT INTO consent_flow (state, browser, invitation, leg, tenant, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -179,7 +180,7 @@ pub(super) fn prove(connection: &Connection, visit: &Visit, now: Timestamp) -> D
         "DELETE FROM consent_visit WHERE (browser, tenant) IN
          (SELECT browser, tenant FROM consent_visit WHERE invitation = ?1 ORDER BY expires_at DESC LIMIT -1 OFFSET ?2)",
     )?
-    .execute(params![invitation, super::rows::count(VISITS_MAX - 1)])?;
+    .execute(params![invitation, crate::values::count(VISITS_MAX - 1)])?;
     sql(
         connection,
         "INSERT INTO consent_visit (browser, tenant, invitation, account, proven_at, expires_at)
@@ -274,7 +275,7 @@ fn log(
         "DELETE FROM consent_log WHERE entry IN
          (SELECT entry FROM consent_log WHERE tenant = ?1 ORDER BY entry DESC LIMIT -1 OFFSET ?2)",
     )?
-    .execute(params![tenant, super::rows::count(LOG_MAX - 1)])?;
+    .execute(params![tenant, crate::values::count(LOG_MAX - 1)])?;
     sql(
         connection,
         "INSERT INTO consent_log (at, tenant, invitation, label, account, acceptance) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -352,7 +353,7 @@ fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<InvitationNumber> {
 }
 
 fn row_of(number: InvitationNumber) -> i64 {
-    super::rows::count(number.0)
+    crate::values::count(number.0)
 }
 
 fn leg_number(leg: Leg) -> i64 {

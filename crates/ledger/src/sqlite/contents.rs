@@ -10,11 +10,9 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::{Done, Fault};
-use super::rows::{
-    CONTENT_STATES, content_key, ensure_feed, feed_number, known, loss_kind, message, ms, parsed, sql, tenant_number,
-    time,
-};
+use super::rows::{ensure_feed, feed_number, known, parsed, sql, tenant_number, time};
 use crate::LedgerError;
+use crate::values::{CONTENT_STATES, content_key, loss_kind, message, ms};
 
 /// Contents that expire within this span come before all others.
 const URGENT: TimeDelta = TimeDelta::days(1);

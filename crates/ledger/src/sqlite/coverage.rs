@@ -9,8 +9,9 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Done;
-use super::rows::{counted, ensure_feed, feed_number, ms, parsed, problem, sql, tenant_number, time, time_if_any};
+use super::rows::{counted, ensure_feed, feed_number, parsed, problem, sql, tenant_number, time, time_if_any};
 use crate::LedgerError;
+use crate::values::ms;
 
 pub(super) fn tiles(connection: &Connection, id: TenantId, content_type: &ContentType) -> Done<Vec<Tile>> {
     let tenant = tenant_number(connection, id)?;
@@ -71,7 +72,7 @@ pub(super) fn tile_listed(connection: &Connection, id: TenantId, content_type: &
         tile.listed_at.map(ms),
         tile.closed_listings,
         tile.next_listing_at.map(ms),
-        super::rows::count(tile.late_contents),
+        crate::values::count(tile.late_contents),
     ])?;
     sql(
         connection,
@@ -254,7 +255,7 @@ pub(super) fn fold(connection: &Connection, id: TenantId, before: Timestamp, lim
             "DELETE FROM content WHERE content IN
              (SELECT content FROM content WHERE feed = ?1 AND state = 1 AND expires < ?2 LIMIT ?3)",
         )?
-        .execute(params![feed.feed, ms(before), super::rows::count(left)])?;
+        .execute(params![feed.feed, ms(before), crate::values::count(left)])?;
         folded += u64::try_from(deleted).unwrap_or(0);
     }
     Ok(folded)

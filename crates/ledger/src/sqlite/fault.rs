@@ -9,6 +9,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
 use crate::LedgerError;
+use crate::error::Place;
 
 /// What stops a call inside its transaction.
 #[derive(Debug)]
@@ -46,27 +47,27 @@ impl Fault {
 
 /// An error while a file that exists and has been recognised is in use.
 pub(super) fn classify(path: &Path, error: Arc<rusqlite::Error>) -> LedgerError {
-    let path = path.to_owned();
+    let place = Place::from(path);
     let (code, extended) = match &*error {
         rusqlite::Error::SqliteFailure(failure, _) => (failure.code, failure.extended_code),
         // A value of a kind the schema does not allow can only come from a damaged or edited file.
         rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::InvalidColumnType(..) => return LedgerError::Corrupt { path, detail: error.to_string() },
-        _ => return LedgerError::Sqlite { path, source: error },
+        | rusqlite::Error::InvalidColumnType(..) => return LedgerError::Corrupt { place, detail: error.to_string() },
+        _ => return LedgerError::Failed { place, source: error },
     };
     match code {
-        ErrorCode::DiskFull => LedgerError::DiskFull { path },
+        ErrorCode::DiskFull => LedgerError::DiskFull { place },
         // The shared-memory file is grown before anything is written to the log, and reports lack of space as this.
-        ErrorCode::SystemIoFailure if extended == ffi::SQLITE_IOERR_SHMSIZE => LedgerError::DiskFull { path },
-        ErrorCode::SystemIoFailure => LedgerError::Io { path, source: error },
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => LedgerError::Busy { path },
-        ErrorCode::DatabaseCorrupt => LedgerError::Corrupt { path, detail: error.to_string() },
-        ErrorCode::NotADatabase => LedgerError::NotALedger { path, found: "no SQLite database".to_owned() },
+        ErrorCode::SystemIoFailure if extended == ffi::SQLITE_IOERR_SHMSIZE => LedgerError::DiskFull { place },
+        ErrorCode::SystemIoFailure => LedgerError::Io { place, source: error },
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => LedgerError::Busy { place },
+        ErrorCode::DatabaseCorrupt => LedgerError::Corrupt { place, detail: error.to_string() },
+        ErrorCode::NotADatabase => LedgerError::NotALedger { place, found: "no SQLite database".to_owned() },
         ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly => {
-            LedgerError::CannotOpen { path, source: error }
+            LedgerError::CannotOpen { place, source: error }
         }
-        _ => LedgerError::Sqlite { path, source: error },
+        _ => LedgerError::Failed { place, source: error },
     }
 }
 
@@ -74,10 +75,10 @@ pub(super) fn classify(path: &Path, error: Arc<rusqlite::Error>) -> LedgerError 
 /// "unable to open database file".
 pub(super) fn opening(path: &Path, error: rusqlite::Error) -> LedgerError {
     let classified = classify(path, Arc::new(error));
-    let LedgerError::CannotOpen { path, source } = classified else { return classified };
-    let source = match std::fs::OpenOptions::new().read(true).write(true).open(&path) {
+    let LedgerError::CannotOpen { place, source } = classified else { return classified };
+    let source = match std::fs::OpenOptions::new().read(true).write(true).open(path) {
         Err(error) => Arc::new(error),
         Ok(_) => source,
     };
-    LedgerError::CannotOpen { path, source }
+    LedgerError::CannotOpen { place, source }
 }

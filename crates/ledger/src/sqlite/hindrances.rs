@@ -10,7 +10,8 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Done;
-use super::rows::{feed_number, ms, parsed, sql, tenant_number, time, time_if_any};
+use super::rows::{feed_number, parsed, sql, tenant_number, time, time_if_any};
+use crate::values::ms;
 
 /// Spells that are kept of one tenant. A throttled tenant makes a few a day.
 const KEPT_OF_TENANT: i64 = 1000;

@@ -6,7 +6,7 @@
 //!
 //! Never holds a lock while it waits for a caller, and never more than one transaction at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,11 +135,16 @@ impl SqliteLedger {
         match &self.shared.writer {
             Some(writer) => Box::pin(writer.call(work)),
             None => {
-                let refused = LedgerError::ReadOnly { path: PathBuf::from(&*self.shared.path) };
+                let refused = LedgerError::ReadOnly { place: (&*self.shared.path).into() };
                 Box::pin(std::future::ready(Err(refused)))
             }
         }
     }
+}
+
+/// A connection that may write, to a file that is a ledger of this program's version by now.
+pub(crate) fn connect_for_migration(path: &Path) -> Result<Connection, LedgerError> {
+    schema::connect(path, Access::Write, OpenOptions::default().busy_timeout)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "stands in for Worker::thread, which can fail")]
@@ -150,7 +155,7 @@ fn in_place(path: Arc<Path>, connection: Connection, kind: Kind) -> Result<Worke
 fn create_folder(path: &Path) -> Result<(), LedgerError> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     std::fs::create_dir_all(folder)
-        .map_err(|error| LedgerError::CannotOpen { path: path.to_owned(), source: Arc::new(error) })
+        .map_err(|error| LedgerError::CannotOpen { place: path.into(), source: Arc::new(error) })
 }
 
 impl std::fmt::Debug for SqliteLedger {

@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::contents;
 use super::fault::Done;
-use super::rows::{count, counted, ensure_feed, known, ms, parsed, sql, tenant_number, time, time_if_any};
+use super::rows::{counted, ensure_feed, known, parsed, sql, tenant_number, time, time_if_any};
+use crate::values::{count, ms};
 
 pub(super) fn failing(connection: &Connection, id: TenantId, limit: u32) -> Done<Vec<FailingContent>> {
     let tenant = tenant_number(connection, id)?;

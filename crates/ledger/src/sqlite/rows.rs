@@ -2,7 +2,7 @@
 //!
 //! Never keeps a number in memory: another process may have purged the tenant since.
 
-use engine::model::{ContentState, LossKind, Problem, TenantState};
+use engine::model::Problem;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use rusqlite::types::Type;
@@ -10,20 +10,13 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::fault::Done;
 use crate::LedgerError;
-
-/// The longest text of an error, in bytes. What a server says of itself is not ours to trust with our disk.
-const MESSAGE_MAX: usize = 2048;
+use crate::values::ms;
 
 /// A prepared statement; every statement of a call comes from here, so that the tests see what plan each one has.
 pub(super) fn sql<'c>(connection: &'c Connection, text: &str) -> rusqlite::Result<CachedStatement<'c>> {
     #[cfg(test)]
     super::tests::plans::note(text);
     connection.prepare_cached(text)
-}
-
-/// Milliseconds of the Unix epoch.
-pub(super) fn ms(time: Timestamp) -> i64 {
-    time.timestamp_millis()
 }
 
 /// Reads such a number back.
@@ -35,11 +28,6 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> 
 /// The same where there may be none.
 pub(super) fn time_if_any(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     row.get::<_, Option<i64>>(column)?.map(|_| time(row, column)).transpose()
-}
-
-/// A count as SQLite can hold it.
-pub(super) fn count(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Reads a count back.
@@ -63,48 +51,11 @@ pub(super) fn tenant_id(row: &Row<'_>, column: usize) -> rusqlite::Result<Tenant
     Ok(TenantId::from_uuid(uuid::Uuid::from_bytes(row.get(column)?)))
 }
 
-/// Cut to what is kept of an error's text.
-pub(super) fn message(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MESSAGE_MAX)).unwrap_or(text)
-}
-
-/// What a content is found by.
-pub(super) fn content_key(id: &str) -> [u8; 16] {
-    let mut key = [0; 16];
-    let digest = blake3::hash(id.as_bytes());
-    key.copy_from_slice(&digest.as_bytes()[..16]);
-    key
-}
-
 /// A state that the table knows by number.
 pub(super) fn known<T: Copy>(row: &Row<'_>, column: usize, values: &[T]) -> rusqlite::Result<T> {
     let number: i64 = row.get(column)?;
     let value = usize::try_from(number).ok().and_then(|number| values.get(number).copied());
     value.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
-}
-
-/// In the order of their numbers.
-pub(super) const TENANT_STATES: [TenantState; 3] = [TenantState::Active, TenantState::Paused, TenantState::Removed];
-/// In the order of their numbers.
-pub(super) const CONTENT_STATES: [ContentState; 3] = [ContentState::Listed, ContentState::Archived, ContentState::Lost];
-
-/// The number of a tenant's state.
-pub(super) fn tenant_state(state: TenantState) -> i64 {
-    match state {
-        TenantState::Active => 0,
-        TenantState::Paused => 1,
-        TenantState::Removed => 2,
-    }
-}
-
-/// The number of a kind of loss, as [`LossKind::ALL`] has it.
-pub(super) fn loss_kind(kind: LossKind) -> i64 {
-    match kind {
-        LossKind::Expired => 0,
-        LossKind::Missing => 1,
-        LossKind::Unreadable => 2,
-        LossKind::RefusedUrl => 3,
-    }
 }
 
 /// Four columns from `first` on.

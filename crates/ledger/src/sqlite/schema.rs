@@ -55,7 +55,7 @@ pub(super) fn connect(path: &Path, access: Access, busy_timeout: Duration) -> Re
     let read_write = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     match access {
         Access::Write => connect_to(path, path, read_write, access, busy_timeout),
-        Access::Read if !path.exists() => Err(LedgerError::Missing { path: path.to_owned() }),
+        Access::Read if !path.exists() => Err(LedgerError::Missing { place: path.into() }),
         Access::Read => match connect_to(path, path, OpenFlags::SQLITE_OPEN_READ_ONLY, access, busy_timeout) {
             Err(LedgerError::CannotOpen { source, .. }) => as_it_lies(path, source, busy_timeout),
             connected => connected,
@@ -68,9 +68,9 @@ pub(super) fn connect(path: &Path, access: Access, busy_timeout: Duration) -> Re
 fn as_it_lies(path: &Path, source: Cause, busy_timeout: Duration) -> Result<Connection, LedgerError> {
     let log = path.as_os_str().to_str().map(|path| std::fs::metadata(format!("{path}-wal")));
     let path_uri = match (path.to_str(), log) {
-        (Some(_), Some(Ok(log))) if log.len() > 0 => return Err(LedgerError::LogUnreadable { path: path.to_owned() }),
+        (Some(_), Some(Ok(log))) if log.len() > 0 => return Err(LedgerError::LogUnreadable { place: path.into() }),
         (Some(text), _) => text.replace('%', "%25").replace('?', "%3f").replace('#', "%23"),
-        (None, _) => return Err(LedgerError::CannotOpen { path: path.to_owned(), source }),
+        (None, _) => return Err(LedgerError::CannotOpen { place: path.into(), source }),
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let name = format!("file:{path_uri}?immutable=1");
@@ -102,10 +102,10 @@ fn connect_to(
             }
         }
         Access::Read if version == 0 => {
-            return Err(LedgerError::NotALedger { path: path.to_owned(), found: "an empty file".to_owned() });
+            return Err(LedgerError::NotALedger { place: path.into(), found: "an empty file".to_owned() });
         }
         Access::Read if version < VERSION => {
-            return Err(LedgerError::OlderVersion { path: path.to_owned(), found: version, known: VERSION });
+            return Err(LedgerError::OlderVersion { place: path.into(), found: version, known: VERSION });
         }
         Access::Read => settings(&connection).map_err(fault)?,
     }
@@ -120,7 +120,7 @@ fn recognise(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
     let version = pragma("user_version")?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(fault)?;
-    let foreign = |found: String| LedgerError::NotALedger { path: path.to_owned(), found };
+    let foreign = |found: String| LedgerError::NotALedger { place: path.into(), found };
     if mark == 0 && version == 0 && tables == 0 {
         return Ok(0);
     }
@@ -128,7 +128,7 @@ fn recognise(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
         return Err(foreign(format!("an SQLite database of another program, application id {mark:#x}")));
     }
     if version > VERSION {
-        return Err(LedgerError::NewerVersion { path: path.to_owned(), found: version, known: VERSION });
+        return Err(LedgerError::NewerVersion { place: path.into(), found: version, known: VERSION });
     }
     Ok(version)
 }

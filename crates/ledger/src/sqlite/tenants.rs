@@ -10,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::fault::Done;
 use super::hindrances::{self, Kind};
 use super::rows::{
-    TENANT_STATES, counted, ensure_feed, feed_number, known, message, ms, parsed, problem, sql, tenant_id,
-    tenant_number, tenant_state, time, time_if_any,
+    counted, ensure_feed, feed_number, known, parsed, problem, sql, tenant_id, tenant_number, time, time_if_any,
 };
 use crate::LedgerError;
+use crate::values::{TENANT_STATES, message, ms, plain, tenant_state};
 
 const TENANT: &str = "SELECT id, label, state, added_at, collect_from, last_commit, revision,
     problem_kind, problem_message, problem_since, problem_next FROM tenant";
@@ -33,7 +33,7 @@ pub(super) fn add(
         )?
         .execute(params![
             id.as_uuid().as_bytes(),
-            label,
+            plain(label),
             ms(now),
             ms(Grid::HOUR.floor(collect_from)),
             revision
@@ -48,7 +48,7 @@ pub(super) fn add(
         connection,
         "UPDATE tenant SET state = 0, revision = ?2, label = CASE ?3 WHEN '' THEN label ELSE ?3 END WHERE id = ?1",
     )?
-    .execute(params![id.as_uuid().as_bytes(), revision, label])?;
+    .execute(params![id.as_uuid().as_bytes(), revision, plain(label)])?;
     hindrances::note(connection, (tenant_number(connection, id)?, None), Kind::State, None, now)?;
     Ok(true)
 }
@@ -107,8 +107,9 @@ pub(super) fn set_problem(
     let tenant = tenant_number(connection, id)?;
     let cause = new.map(|new| (new.kind.as_str(), new.since));
     let columns = new.map(|new| (new.kind.as_str(), message(&new.message), ms(new.since), new.next_attempt_at.map(ms)));
+    let columns = columns.as_ref();
     let kind = columns.map(|new| new.0);
-    let text = columns.map(|new| new.1);
+    let text = columns.map(|new| &new.1);
     let since = columns.map(|new| new.2);
     let next = columns.and_then(|new| new.3);
     let Some(content_type) = content_type else {

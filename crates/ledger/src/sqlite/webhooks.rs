@@ -7,11 +7,9 @@ use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Done;
-use super::rows::{
-    count, counted, ensure_feed, feed_number, known, message, ms, parsed, sql, tenant_id, tenant_number, time,
-    time_if_any,
-};
+use super::rows::{counted, ensure_feed, feed_number, known, parsed, sql, tenant_id, tenant_number, time, time_if_any};
 use super::tenants;
+use crate::values::{count, message, ms};
 
 const WEBHOOK: &str =
     "name, path_key, address, accepted, offered, webhook.state, since, expires, webhook.failures, drifts,

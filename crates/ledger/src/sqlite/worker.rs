@@ -7,7 +7,7 @@
 //!
 //! A call that has been queued is carried out even if its caller stops waiting: it happens whole, or not at all.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -58,7 +58,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || serve(&connection, kind, jobs))
-            .map_err(|error| LedgerError::CannotOpen { path: PathBuf::from(&*path), source: Arc::new(error) })?;
+            .map_err(|error| LedgerError::CannotOpen { place: (&*path).into(), source: Arc::new(error) })?;
         Ok(Self { path, place: Place::Thread { queue: Some(queue), thread: Some(thread) } })
     }
 
@@ -91,7 +91,7 @@ impl Worker {
     }
 
     fn gone(&self) -> LedgerError {
-        LedgerError::ThreadGone { path: PathBuf::from(&*self.path) }
+        LedgerError::ThreadGone { place: (&*self.path).into() }
     }
 }
 
@@ -246,7 +246,7 @@ where
         let result = match (transaction, self.result) {
             (Err(error), _) => Err(classify(&self.path, error)),
             (Ok(()), Some(result)) => result,
-            (Ok(()), None) => Err(LedgerError::ThreadGone { path: PathBuf::from(&*self.path) }),
+            (Ok(()), None) => Err(LedgerError::ThreadGone { place: (&*self.path).into() }),
         };
         // The caller may have stopped waiting.
         let _ = self.reply.send(result);

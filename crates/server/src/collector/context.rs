@@ -141,7 +141,10 @@ impl Context {
         let is_of = |kind: ProblemKind| problem.kind == kind.as_str();
         let is_over = if is_of(ProblemKind::DiskFull) || is_of(ProblemKind::ArchiveUnavailable) {
             proof == Proof::Commit
-        } else if is_of(ProblemKind::LedgerLocked) || is_of(ProblemKind::LedgerUnusable) {
+        } else if [ProblemKind::LedgerLocked, ProblemKind::LedgerUnreachable, ProblemKind::LedgerUnusable]
+            .into_iter()
+            .any(is_of)
+        {
             true
         } else {
             !self.requests.tokens.has_app_fault()

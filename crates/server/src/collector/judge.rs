@@ -95,6 +95,8 @@ pub(super) fn kind_of_ledger_error(error: &LedgerError) -> Option<ProblemKind> {
         Some(ProblemKind::DiskFull)
     } else if error.is_busy() {
         Some(ProblemKind::LedgerLocked)
+    } else if error.is_unreachable() {
+        Some(ProblemKind::LedgerUnreachable)
     } else {
         Some(ProblemKind::LedgerUnusable)
     }

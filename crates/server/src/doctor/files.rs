@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use engine::checkup::{Verdict, judge_space};
 use engine::model::{Tenant, TenantState};
-use ledger::sqlite::{OpenOptions, SqliteLedger};
-use ledger::{Ledger, LedgerError};
+use ledger::{Ledger, LedgerError, Location};
 
 use super::report::{Cause, Step};
 use crate::safe::Safe;
@@ -96,12 +95,18 @@ pub(super) fn key(source: KeySource) -> Step {
 }
 
 /// The ledger, open for reading, and what it says of the tenants.
-pub(super) async fn ledger(path: &Path) -> (Step, Option<(SqliteLedger, Vec<Tenant>)>) {
-    let name = path.display().to_string();
-    if !path.exists() {
+pub(super) type Known = (Arc<dyn Ledger>, Vec<Tenant>);
+
+/// Opens the ledger for reading and asks it.
+pub(super) async fn ledger(location: &Location) -> (Step, Option<Known>) {
+    let name = match location {
+        Location::File(path) => path.display().to_string(),
+        Location::Database(_) => location.to_string(),
+    };
+    let opened = location.open_read_only().map(|ledger| ledger.shared());
+    if matches!(opened, Err(LedgerError::Missing { .. })) {
         return (Step::ok("ledger", name, "is not there yet: it is made when the collector first runs"), None);
     }
-    let opened = SqliteLedger::open(path, OpenOptions { read_only: true, ..OpenOptions::default() });
     let tenants = match &opened {
         Ok(ledger) => ledger.tenants_since(0).await.map(|(_, tenants)| tenants),
         Err(error) => Err(error.clone()),
@@ -146,7 +151,7 @@ fn judge_ledger(name: String, tenants: &[Tenant]) -> Step {
 }
 
 /// Whether the key is the one that the ledger is sealed with.
-pub(super) async fn sealed(source: KeySource, known: Option<&(SqliteLedger, Vec<Tenant>)>) -> Step {
+pub(super) async fn sealed(source: KeySource, known: Option<&Known>) -> Step {
     let Some((ledger, _)) = known else { return Step::skipped("sealed", "", "there is no ledger to look into") };
     let vault = match Vault::load_existing(source) {
         Ok(vault) => vault,
@@ -155,7 +160,7 @@ pub(super) async fn sealed(source: KeySource, known: Option<&(SqliteLedger, Vec<
         // That it cannot be loaded has been said.
         Err(_) => return Step::skipped("sealed", "", "there is no key to try"),
     };
-    match Safe::new(Arc::new(vault), Arc::new(ledger.clone())).entries().await {
+    match Safe::new(Arc::new(vault), ledger.clone()).entries().await {
         Err(error) => Step::failed("sealed", "", Cause::Storage, crate::chain(&error))
             .explained("what is sealed cannot be read", "do what the message says"),
         Ok(entries) => {
@@ -174,7 +179,7 @@ pub(super) async fn sealed(source: KeySource, known: Option<&(SqliteLedger, Vec<
 }
 
 /// Whether the files that the ledger names are there, with the size it says.
-pub(super) async fn archive(root: &Path, known: Option<&(SqliteLedger, Vec<Tenant>)>) -> Step {
+pub(super) async fn archive(root: &Path, known: Option<&Known>) -> Step {
     let name = root.display().to_string();
     let Some((ledger, tenants)) = known else {
         return Step::skipped("archive", name, "without a ledger nobody knows which files belong to it");
@@ -261,7 +266,7 @@ mod tests {
         let path = dir.path().join("new").join("data");
         assert_eq!(data_dir(&path).status, Status::Ok);
         assert_eq!(key(KeySource::File(path.join("secret.key"))).status, Status::Ok);
-        let (step, known) = ledger(&path.join("ledger.db")).await;
+        let (step, known) = ledger(&Location::File(path.join("ledger.db"))).await;
         assert!(step.status == Status::Ok && known.is_none());
         assert_eq!(archive(&path.join("archive"), None).await.status, Status::Skipped);
         assert!(disk(&[("archive", &path)]).iter().all(|step| step.status != Status::Skipped || cfg!(not(unix))));
@@ -273,7 +278,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "not a ledger, not a folder, not a key").unwrap();
-        let (ledger, _) = ledger(&file).await;
+        let (ledger, _) = ledger(&Location::File(file.clone())).await;
         for step in [data_dir(&file), ledger, key(KeySource::File(file.clone()))] {
             assert_eq!(step.status, Status::Failed, "{step:?}");
             assert!(step.of.contains("file") && !step.means.is_empty() && !step.mend.is_empty(), "{step:?}");

@@ -17,6 +17,7 @@ use std::time::Duration;
 use engine::model::TenantState;
 use engine::tile::Grid;
 use http::{HeaderMap, StatusCode};
+use ledger::Location;
 use protocol::cloud::Cloud;
 use protocol::ids::{ClientId, ContentType, PublisherId, TenantId};
 use protocol::token::TokenEndpoint;
@@ -46,7 +47,7 @@ pub struct Subject<'a> {
     /// Where everything lies.
     pub data_dir: &'a Path,
     /// The ledger.
-    pub ledger: &'a Path,
+    pub ledger: &'a Location,
     /// The archive.
     pub archive: &'a Path,
     /// Where the vault's keys come from.
@@ -113,7 +114,9 @@ pub async fn examine(subject: &Subject<'_>, before: Vec<Step>, tell: &mut (dyn F
     }
     book.push(files::key(subject.keys.clone()));
     book.push(files::data_dir(subject.data_dir));
-    book.extend(files::disk(&[("ledger", subject.ledger), ("archive", subject.archive)]));
+    let ledger = subject.ledger.file().map(|path| ("ledger", path.as_path()));
+    let places: Vec<(&str, &Path)> = ledger.into_iter().chain([("archive", subject.archive)]).collect();
+    book.extend(files::disk(&places));
     let (step, known) = files::ledger(subject.ledger).await;
     book.push(step);
     book.push(files::sealed(subject.keys.clone(), known.as_ref()).await);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,18 +67,18 @@ macro_rules! delegate {
         impl Ledger for FaultyLedger {
             $(fn $name(&self, $($argument: $kind),*) -> LedgerFuture<'_, $result> {
                 Box::pin(async move {
-                    let path = PathBuf::from("ledger.db");
+                    let place = Path::new("ledger.db").into();
                     let fate = self.fate_of(stringify!($name));
                     match fate {
-                        Fate::Busy => return Err(LedgerError::Busy { path }),
-                        Fate::Full => return Err(LedgerError::DiskFull { path }),
+                        Fate::Busy => return Err(LedgerError::Busy { place }),
+                        Fate::Full => return Err(LedgerError::DiskFull { place }),
                         Fate::Hangs => std::future::pending::<()>().await,
                         Fate::Works | Fate::WrittenAndFails => {}
                     }
                     let result = self.inner.$name($($argument),*).await?;
                     if fate == Fate::WrittenAndFails {
                         let source = Arc::new(io::Error::other("the disk answered too late"));
-                        return Err(LedgerError::Io { path, source });
+                        return Err(LedgerError::Io { place, source });
                     }
                     Ok(result)
                 })

@@ -10,6 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use server::clock::SystemClock;
 use server::collector::{Board, Ended, Progress, RunReport, Webhooks};
+use server::ledger::Ledger;
+use server::ledger::postgres::Claim;
 use server::metrics::Metrics;
 use server::transport::{HttpTransport, Timeouts};
 use server::{Collector, CollectorParts};
@@ -40,9 +42,11 @@ pub(crate) async fn run(global: &Global, args: CollectArgs) -> Result<(), Failur
 /// A collector with everything it holds on to.
 pub(crate) struct OpenCollector {
     pub(crate) collector: Collector,
-    pub(crate) ledger: Arc<server::ledger::sqlite::SqliteLedger>,
+    pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Held until the collector is gone.
+    /// Held until the collector is gone: of the database, then of the data folder.
+    #[expect(dead_code, reason = "what counts is that it lives")]
+    claim: Option<Claim>,
     #[expect(dead_code, reason = "what counts is that it lives")]
     lock: Option<server::instance::InstanceLock>,
 }
@@ -54,7 +58,10 @@ pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenColl
         tracing::warn!("{note}");
     }
     let lock = store::lock(config)?;
-    let open = OpenCollector { lock: Some(lock), ..assemble(config, settings, webhooks).await? };
+    let ledger = store::open_any_ledger(config)?;
+    let claim = ledger.claim().await.map_err(store::claim_failure)?;
+    let assembled = assemble(config, &ledger.shared(), settings, webhooks).await?;
+    let open = OpenCollector { claim, lock: Some(lock), ..assembled };
     // A key that does not fit is no reason to stop collecting: it is said here, by `doctor`, and wherever a secret is missed.
     if let Err(error) = store::safe(config, open.ledger.clone())?.check().await {
         tracing::error!(error = %server::chain(&error), "the key of [secrets] does not open what this ledger keeps sealed");
@@ -64,15 +71,15 @@ pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenColl
 
 /// The same for a command that asks Microsoft something while a collector may be running; it collects nothing.
 pub(crate) async fn open_beside(config: &Config) -> Result<OpenCollector, Failure> {
-    assemble(config, store::settings(config)?, Webhooks::LeaveAlone).await
+    assemble(config, &store::open_ledger(config)?, store::settings(config)?, Webhooks::LeaveAlone).await
 }
 
 async fn assemble(
     config: &Config,
+    ledger: &Arc<dyn Ledger>,
     settings: server::settings::Settings,
     webhooks: Webhooks,
 ) -> Result<OpenCollector, Failure> {
-    let ledger = store::open_ledger(config)?;
     let archive = store::open_archive(config, ledger.as_ref()).await?;
     let transport =
         HttpTransport::new(&Timeouts::default()).map_err(|error| Failure::from_chain(Code::Config, &error))?;
@@ -84,7 +91,8 @@ async fn assemble(
         clock: Arc::new(SystemClock),
         metrics: metrics.clone(),
     };
-    Ok(OpenCollector { collector: Collector::with_webhooks(settings, &parts, webhooks), ledger, metrics, lock: None })
+    let collector = Collector::with_webhooks(settings, &parts, webhooks);
+    Ok(OpenCollector { collector, ledger: ledger.clone(), metrics, claim: None, lock: None })
 }
 
 /// Completes at the first SIGINT, SIGTERM or SIGHUP from now on, before it is awaited too. There is nothing to reload (what is
@@ -185,7 +193,9 @@ pub(crate) fn outcome(report: &RunReport) -> Result<(), Failure> {
 /// Problems that lie on this machine end with the storage code; whatever the other side says no to, with its own.
 fn code_of(kind: &str) -> Code {
     match kind {
-        "disk_full" | "ledger_locked" | "ledger_unusable" | "archive_unavailable" => Code::Storage,
+        "disk_full" | "ledger_locked" | "ledger_unreachable" | "ledger_unusable" | "archive_unavailable" => {
+            Code::Storage
+        }
         "service_down" | "throttled" | "unreachable" | "subscription_missing" => Code::Incomplete,
         _ => Code::Refused,
     }

@@ -7,7 +7,6 @@
 use chrono::TimeDelta;
 use serde_json::json;
 use server::engine::consent::{Invitation, InvitationNumber, LABEL_BYTES_MAX, NewInvitation};
-use server::ledger::Ledger as _;
 use server::protocol::ids::TenantId;
 use server::site::consent::LinkSecret;
 

@@ -17,8 +17,7 @@ use server::archive::Archive;
 use server::clock::SystemClock;
 use server::engine::tile::collect_from;
 use server::instance::InstanceLock;
-use server::ledger::Ledger as _;
-use server::ledger::sqlite::SqliteLedger;
+use server::ledger::Ledger;
 use server::metrics::Metrics;
 use server::protocol::cloud::{Cloud, CustomCloud};
 use server::protocol::ids::PublisherId;
@@ -133,7 +132,7 @@ struct Stage {
     emulator: Emulator,
     running: Running,
     collector: Collector,
-    ledger: Arc<SqliteLedger>,
+    ledger: Arc<dyn Ledger>,
     archive: Archive,
     _lock: InstanceLock,
 }

@@ -68,13 +68,14 @@ async fn check_up(config: &Config, args: &DoctorArgs, tell: &mut (dyn FnMut(&Ste
         credentials: &credentials,
     });
     let public_url = config.public.as_ref().map(|public| public.url.to_string());
+    let ledger = store::location(config);
     let subject = Subject {
         cloud: &config.cloud,
         app,
         content_types: &config.collect.content_types,
         tile: config.collect.tile,
         data_dir: &config.data_dir,
-        ledger: &config.ledger_path,
+        ledger: &ledger,
         archive: &config.archive_root,
         keys: store::key_source(config),
         console: config.console_listen,

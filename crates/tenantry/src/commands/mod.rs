@@ -12,6 +12,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod init;
+pub(crate) mod ledger;
 pub(crate) mod offboard;
 #[cfg(feature = "query")]
 pub(crate) mod query;

@@ -9,7 +9,7 @@ use serde_json::json;
 use server::archive::Segment;
 use server::archive::sql::{self, QueryEngine, QueryError, QueryOptions, write_results};
 use server::collector::segments::segment_of;
-use server::ledger::{Ledger as _, LedgerError};
+use server::ledger::LedgerError;
 
 use super::{load, store};
 use crate::cli::{Format, Global, QueryArgs};

@@ -30,7 +30,7 @@ async fn status(global: &Global, config: &Config) -> Result<(), Failure> {
     let place = place_of(&source);
     let vault = Vault::load_existing(source).map_err(|error| Failure::from_chain(Code::Config, &error))?;
     let keys = vault.key_ids();
-    let entries = if config.ledger_path.exists() {
+    let entries = if store::has_ledger(config)? {
         let safe = Safe::new(Arc::new(vault), store::open_ledger_read_only(config)?);
         safe.entries().await.map_err(store::safe_failure)?
     } else {

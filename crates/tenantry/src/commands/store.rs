@@ -2,6 +2,7 @@
 //!
 //! Never creates anything for a command that only reads.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use server::archive::{Archive, ArchiveError, ArchiveOptions, refuse_new_ledger};
@@ -9,8 +10,8 @@ use server::belonging;
 use server::credential::{CertificateFiles, CredentialError, CredentialSummary, Password};
 use server::engine::model::{Tenant, TenantState};
 use server::instance::{InstanceError, InstanceLock};
-use server::ledger::sqlite::{OpenOptions, SqliteLedger};
-use server::ledger::{Ledger, LedgerError};
+use server::ledger::postgres::{ClaimError, PgOptions, PgPassword};
+use server::ledger::{Ledger, LedgerError, Location, OpenLedger};
 use server::protocol::ids::TenantId;
 use server::protocol::secret::{ClientSecret, IdentityHeader};
 use server::protocol::time::Timestamp;
@@ -22,7 +23,9 @@ use server::settings::{
 use server::vault::{KeySource, Vault, Zeroizing};
 use url::Url;
 
-use crate::config::{Config, CredentialSource, KEY_VARIABLE, PasswordSource, is_of_this_machine};
+use crate::config::{
+    Config, CredentialSource, KEY_VARIABLE, LEDGER_PASSWORD_VARIABLE, LedgerConfig, PasswordSource, is_of_this_machine,
+};
 use crate::exit::{Code, Failure};
 
 /// The moment a command runs at.
@@ -173,9 +176,34 @@ pub(crate) fn safe_failure(error: SafeError) -> Failure {
     Failure::from_chain(code, &error)
 }
 
+/// Where the ledger is, and what opens it.
+pub(crate) fn location(config: &Config) -> Location {
+    match &config.ledger {
+        LedgerConfig::File(path) => Location::File(path.clone()),
+        LedgerConfig::Database { address, password_file } => {
+            let password = ledger_password(password_file.as_deref());
+            Location::Database(Box::new(PgOptions { password, ..PgOptions::at(address.clone()) }))
+        }
+    }
+}
+
+/// The password of a ledger's database: the variable's, if it is set, or the file's.
+pub(crate) fn ledger_password(file: Option<&Path>) -> Option<PgPassword> {
+    match std::env::var(LEDGER_PASSWORD_VARIABLE) {
+        Ok(text) if !text.is_empty() => Some(PgPassword::text(text)),
+        _ => file.map(|path| PgPassword::File(path.to_owned())),
+    }
+}
+
 /// The ledger for writing; made when it is not there, unless there is an archive that it should know.
-pub(crate) fn open_ledger(config: &Config) -> Result<Arc<SqliteLedger>, Failure> {
-    if let Some(folder) = config.ledger_path.parent() {
+pub(crate) fn open_ledger(config: &Config) -> Result<Arc<dyn Ledger>, Failure> {
+    open_any_ledger(config).map(|ledger| ledger.shared())
+}
+
+/// The same, as what it is.
+pub(crate) fn open_any_ledger(config: &Config) -> Result<OpenLedger, Failure> {
+    let location = location(config);
+    if let Some(folder) = location.file().and_then(|path| path.parent()) {
         std::fs::create_dir_all(folder).map_err(|error| {
             Failure::new(
                 Code::Storage,
@@ -186,31 +214,53 @@ pub(crate) fn open_ledger(config: &Config) -> Result<Arc<SqliteLedger>, Failure>
             )
         })?;
     }
-    let bytes = std::fs::metadata(&config.ledger_path).map_or(0, |file| file.len());
-    if bytes == 0 {
+    let is_new = match location.file() {
+        Some(path) => std::fs::metadata(path).map_or(0, |file| file.len()) == 0,
+        None => matches!(location.open_read_only(), Err(LedgerError::Missing { .. })),
+    };
+    if is_new {
         refuse_new_ledger(&config.archive_root).map_err(|error| not_of_this_archive(config, &error))?;
     }
-    SqliteLedger::open(&config.ledger_path, OpenOptions::default()).map(Arc::new).map_err(ledger_failure)
+    location.open().map_err(ledger_failure)
 }
 
-/// The ledger for reading; a collector may run beside. One that an earlier version wrote is brought up to date first.
-pub(crate) fn open_ledger_read_only(config: &Config) -> Result<Arc<SqliteLedger>, Failure> {
-    if !config.ledger_path.exists() {
-        return Err(Failure::new(
-            Code::Storage,
-            format!(
-                "there is no ledger at {}: give the right --data-dir, or begin with `tenantry tenant add` or `tenantry demo`",
-                config.ledger_path.display()
-            ),
-        ));
+/// Whether there is a ledger to be read.
+pub(crate) fn has_ledger(config: &Config) -> Result<bool, Failure> {
+    let location = location(config);
+    match location.file() {
+        Some(path) => Ok(path.exists()),
+        None => match location.open_read_only() {
+            Ok(_) => Ok(true),
+            Err(LedgerError::Missing { .. }) => Ok(false),
+            Err(error) => Err(ledger_failure(error)),
+        },
     }
-    let open = || SqliteLedger::open(&config.ledger_path, OpenOptions { read_only: true, ..OpenOptions::default() });
-    let opened = match open() {
+}
+
+/// The ledger for reading; a collector may run beside. A file that an earlier version wrote is brought up to date first; a
+/// database, whose collector may be on another machine, is not.
+pub(crate) fn open_ledger_read_only(config: &Config) -> Result<Arc<dyn Ledger>, Failure> {
+    let location = location(config);
+    let open = || location.open_read_only();
+    let opened = match (open(), location.file()) {
+        (Err(LedgerError::Missing { .. }), Some(path)) => {
+            return Err(Failure::new(
+                Code::Storage,
+                format!(
+                    "there is no ledger at {}: give the right --data-dir, or begin with `tenantry tenant add` or `tenantry demo`",
+                    path.display()
+                ),
+            ));
+        }
         // After an update of this program, unless an earlier one still collects into it.
-        Err(LedgerError::OlderVersion { .. }) if lock(config).is_ok_and(|_lock| open_ledger(config).is_ok()) => open(),
-        opened => opened,
+        (Err(LedgerError::OlderVersion { .. }), Some(_))
+            if lock(config).is_ok_and(|_lock| open_ledger(config).is_ok()) =>
+        {
+            open()
+        }
+        (opened, _) => opened,
     };
-    opened.map(Arc::new).map_err(ledger_failure)
+    opened.map(|ledger| ledger.shared()).map_err(ledger_failure)
 }
 
 /// The archive, for writing; one that is not this ledger's is refused.
@@ -231,15 +281,19 @@ pub(crate) async fn check_archive(config: &Config, ledger: &dyn Ledger) -> Resul
 
 fn not_of_this_archive(config: &Config, error: &dyn std::error::Error) -> Failure {
     let failure = Failure::from_chain(Code::Storage, error);
-    Failure::new(
-        Code::Storage,
-        format!("the ledger {} cannot be used: {}", config.ledger_path.display(), failure.message),
-    )
+    let location = location(config);
+    let place = location.file().map_or_else(|| location.to_string(), |path| path.display().to_string());
+    Failure::new(Code::Storage, format!("the ledger {place} cannot be used: {}", failure.message))
 }
 
 /// The place of the one collector of this data folder.
 pub(crate) fn lock(config: &Config) -> Result<InstanceLock, Failure> {
-    InstanceLock::acquire(&config.data_dir).map_err(|error| {
+    lock_folder(&config.data_dir)
+}
+
+/// The same of any folder.
+pub(crate) fn lock_folder(folder: &Path) -> Result<InstanceLock, Failure> {
+    InstanceLock::acquire(folder).map_err(|error| {
         let code = match error {
             InstanceError::Running { .. } => Code::Busy,
             InstanceError::Unwritable { .. } => Code::Storage,
@@ -273,6 +327,14 @@ pub(crate) fn ledger_failure(error: LedgerError) -> Failure {
         _ => Code::Storage,
     };
     Failure::from_chain(code, &error)
+}
+
+/// A claim's error with its exit code.
+pub(crate) fn claim_failure(error: ClaimError) -> Failure {
+    match error {
+        ClaimError::Taken { .. } => Failure::from_chain(Code::Busy, &error),
+        ClaimError::Ledger(error) => ledger_failure(error),
+    }
 }
 
 /// An archive's error with its exit code.

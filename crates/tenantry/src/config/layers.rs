@@ -9,11 +9,17 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 use super::ConfigError;
-use super::schema::{KEY_VARIABLE, KEYS, Kind, LISTS, SECRET_VARIABLE, nearest, password_of};
+use super::schema::{KEY_VARIABLE, KEYS, Kind, LEDGER_PASSWORD_VARIABLE, LISTS, SECRET_VARIABLE, nearest, password_of};
 
 /// The variables that start like ours and are no configuration keys.
-const OTHER_VARIABLES: [&str; 5] =
-    ["TENANTRY_CONFIG", "TENANTRY_LOG", "TENANTRY_CERTIFICATE_PASSWORD", SECRET_VARIABLE, KEY_VARIABLE];
+const OTHER_VARIABLES: [&str; 6] = [
+    "TENANTRY_CONFIG",
+    "TENANTRY_LOG",
+    "TENANTRY_CERTIFICATE_PASSWORD",
+    SECRET_VARIABLE,
+    KEY_VARIABLE,
+    LEDGER_PASSWORD_VARIABLE,
+];
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use server::engine::tile::Grid;
+use server::ledger::postgres::PgAddress;
 use server::protocol::cloud::Cloud;
 use server::protocol::ids::{ClientId, ContentType, PublisherId, TenantId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
@@ -23,7 +24,7 @@ use server::tls::TlsFiles;
 
 pub(crate) use credential::{CredentialSource, PasswordSource, is_of_this_machine};
 pub(crate) use layers::{Layers, Source};
-pub(crate) use schema::KEY_VARIABLE;
+pub(crate) use schema::{KEY_VARIABLE, LEDGER_PASSWORD_VARIABLE};
 pub(crate) use units::{format_duration, parse_duration};
 
 /// Why the configuration cannot be used. Each names the key, the place it was written and the remedy.
@@ -55,6 +56,15 @@ pub(crate) struct AppConfig {
     pub(crate) credentials: Vec<CredentialSource>,
     pub(crate) token_endpoint: TokenEndpoint,
     pub(crate) assertion: AssertionAlgorithm,
+}
+
+/// Where the ledger is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LedgerConfig {
+    /// An embedded one in this file.
+    File(PathBuf),
+    /// A shared one. Its password comes from the variable, or else from the file.
+    Database { address: PgAddress, password_file: Option<PathBuf> },
 }
 
 /// How collection goes.
@@ -93,7 +103,7 @@ pub(crate) struct OutputConfig {
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
-    pub(crate) ledger_path: PathBuf,
+    pub(crate) ledger: LedgerConfig,
     pub(crate) archive_root: PathBuf,
     pub(crate) retention: Option<Duration>,
     pub(crate) cloud: Cloud,
@@ -173,7 +183,7 @@ impl Config {
     /// Puts ledger and archive into a folder of their own, wherever the configuration had them.
     pub(crate) fn place_in(&mut self, folder: &Path) {
         self.data_dir = folder.to_owned();
-        self.ledger_path = folder.join("ledger.db");
+        self.ledger = LedgerConfig::File(folder.join("ledger.db"));
         self.archive_root = folder.join("archive");
         self.key_file = folder.join("secret.key");
     }

@@ -33,6 +33,8 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("collect.tile", Kind::Text),
     ("collect.largest_record_mib", Kind::Integer),
     ("ledger.url", Kind::Text),
+    ("ledger.password_file", Kind::Text),
+    ("ledger.root_certificate", Kind::Text),
     ("archive.url", Kind::Text),
     ("archive.retention", Kind::Text),
     ("public.listen", Kind::Text),
@@ -81,6 +83,9 @@ pub(crate) const SECRET_VARIABLE: &str = "TENANTRY_APP__CLIENT_SECRET";
 
 /// The variable that gives the vault's keys without a file: one, or several parted by commas, the first of which seals.
 pub(crate) const KEY_VARIABLE: &str = "TENANTRY_SECRETS__KEY";
+
+/// The variable that gives the password of a ledger's database without a file.
+pub(crate) const LEDGER_PASSWORD_VARIABLE: &str = "TENANTRY_LEDGER__PASSWORD";
 
 /// The variable that gives the password of the `index`-th credential's key.
 pub(crate) fn password_variable(index: usize) -> String {

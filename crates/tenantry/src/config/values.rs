@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use server::engine::retention::RETENTION_MIN;
 use server::engine::tile::Grid;
+use server::ledger::postgres::PgAddress;
 use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
 use server::protocol::ids::{ContentType, TenantId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
@@ -18,10 +19,10 @@ use toml::Value;
 
 use super::credential::{credential, describe};
 use super::layers::Entry;
-use super::schema::SECRET_VARIABLE;
+use super::schema::{LEDGER_PASSWORD_VARIABLE, SECRET_VARIABLE};
 use super::{
-    AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, OutputConfig, PublicConfig, Source,
-    format_duration, parse_duration,
+    AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, LedgerConfig, OutputConfig, PublicConfig,
+    Source, format_duration, parse_duration,
 };
 
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(60);
@@ -38,18 +39,7 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
     // The default means what it would mean if the file said it.
     let beside = layers.file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
     let data_dir = reader.path("data_dir")?.unwrap_or_else(|| beside.join("data"));
-    let ledger_path = match reader.text("ledger.url")? {
-        None => data_dir.join("ledger.db"),
-        Some(url) => match url.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => reader.resolve("ledger.url", path),
-            _ => {
-                return Err(reader.invalid(
-                    "ledger.url",
-                    format!("must be sqlite:PATH, not {:?}; this version has no other ledger", scheme(&url)),
-                ));
-            }
-        },
-    };
+    let ledger = ledger(&reader, &data_dir)?;
     let archive_root = match reader.text("archive.url")? {
         None => data_dir.join("archive"),
         Some(url) => match url.strip_prefix("file:") {
@@ -73,11 +63,42 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
         key_file: reader.path("secrets.key_file")?.unwrap_or_else(|| data_dir.join("secret.key")),
         app: app(&reader, has_secret)?,
         data_dir,
-        ledger_path,
+        ledger,
         archive_root,
         layers: Layers::default(),
     };
     Ok(Config { layers, ..config })
+}
+
+/// A file, or a database that is named without its password.
+fn ledger(reader: &Reader<'_>, data_dir: &Path) -> Result<LedgerConfig, ConfigError> {
+    let password_file = reader.path("ledger.password_file")?;
+    let root_certificate = reader.path("ledger.root_certificate")?;
+    let url = reader.text("ledger.url")?;
+    let is_shared = url.as_deref().is_some_and(|url| url.starts_with("postgres"));
+    for (key, value) in [("ledger.password_file", &password_file), ("ledger.root_certificate", &root_certificate)] {
+        if value.is_some() && !is_shared {
+            return Err(reader.invalid(key, "is for a ledger in PostgreSQL only: set ledger.url".to_owned()));
+        }
+    }
+    let Some(url) = url else { return Ok(LedgerConfig::File(data_dir.join("ledger.db"))) };
+    if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+        return Ok(LedgerConfig::File(reader.resolve("ledger.url", path)));
+    }
+    if !is_shared {
+        let problem = format!("must be sqlite:PATH or postgres://USER@HOST/DATABASE, not {:?}", scheme(&url));
+        return Err(reader.invalid("ledger.url", problem));
+    }
+    let (address, password) =
+        PgAddress::parse(&url).map_err(|error| reader.invalid("ledger.url", error.to_string()))?;
+    if password.is_some() {
+        let problem = format!(
+            "must not hold a password: put it into a file that ledger.password_file names, or into the variable {LEDGER_PASSWORD_VARIABLE}"
+        );
+        return Err(reader.invalid("ledger.url", problem));
+    }
+    let address = address.with_root_certificate(root_certificate);
+    Ok(LedgerConfig::Database { address, password_file })
 }
 
 fn app(reader: &Reader<'_>, has_secret: bool) -> Result<Option<AppConfig>, ConfigError> {
@@ -322,12 +343,28 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         ("collect.requests_per_minute".to_owned(), config.collect.requests_per_minute.to_string()),
         ("collect.tile".to_owned(), format_duration(config.collect.tile.span())),
         ("collect.largest_record_mib".to_owned(), config.collect.largest_record_mib.to_string()),
-        ("ledger.url".to_owned(), format!("sqlite:{}", config.ledger_path.display())),
+        (
+            "ledger.url".to_owned(),
+            match &config.ledger {
+                LedgerConfig::File(path) => format!("sqlite:{}", path.display()),
+                LedgerConfig::Database { address, .. } => {
+                    format!("{address}?sslmode={}", if address.is_encrypted() { "verify-full" } else { "disable" })
+                }
+            },
+        ),
         ("archive.url".to_owned(), format!("file:{}", config.archive_root.display())),
         ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
         ("console.listen".to_owned(), config.console_listen.to_string()),
         ("secrets.key_file".to_owned(), config.key_file.display().to_string()),
     ];
+    if let LedgerConfig::Database { address, password_file } = &config.ledger {
+        if let Some(path) = password_file {
+            rows.push(("ledger.password_file".to_owned(), path.display().to_string()));
+        }
+        if let Some(path) = address.root_certificate() {
+            rows.push(("ledger.root_certificate".to_owned(), path.display().to_string()));
+        }
+    }
     match &config.public {
         None => rows.push(("public.url".to_owned(), "none".to_owned())),
         Some(public) => {
@@ -476,7 +513,7 @@ mod tests {
     fn defaults_need_no_file_at_all() {
         let config = validate(Layers::default(), false).unwrap();
         assert_eq!(config.data_dir, Path::new("data"));
-        assert_eq!(config.ledger_path, Path::new("data/ledger.db"));
+        assert_eq!(config.ledger, LedgerConfig::File("data/ledger.db".into()));
         assert_eq!(config.archive_root, Path::new("data/archive"));
         assert_eq!(config.collect.content_types.len(), 5);
         assert!(config.app().unwrap_err().to_string().contains("app.client_id"));
@@ -494,7 +531,7 @@ mod tests {
              [[output]]\nname = 'siem'\nkind = 'kafka'\nformat = 'raw'\n"
         );
         let config = load(&text).unwrap();
-        assert_eq!(config.ledger_path, Path::new("etc/data/ledger.db"));
+        assert_eq!(config.ledger, LedgerConfig::File("etc/data/ledger.db".into()));
         let credential = CredentialSource::Certificate { path: "etc/app.pem".into(), key_path: None, password: None };
         assert_eq!(config.app().unwrap().credentials, [credential]);
         assert_eq!(config.outputs.len(), 1);
@@ -508,7 +545,7 @@ mod tests {
     fn relative_paths_of_flags_are_relative_to_here() {
         let mut layers = Layers::from_file(Path::new("etc/tenantry.toml"), "data_dir = 'data'").unwrap();
         layers.overlay_flag("data_dir", "--data-dir", "other".into());
-        assert_eq!(validate(layers, false).unwrap().ledger_path, Path::new("other/ledger.db"));
+        assert_eq!(validate(layers, false).unwrap().ledger, LedgerConfig::File("other/ledger.db".into()));
     }
 
     #[test]
@@ -526,7 +563,10 @@ mod tests {
             ("[cloud]\nname = 'custom'", ["cloud.login is not set", "cloud.activity"]),
             ("[cloud]\nlogin = 'http://127.0.0.1'", ["cloud.login", "custom"]),
             ("[cloud]\nname='custom'\nlogin='http://10.0.0.1'\nactivity='http://127.0.0.1'", ["cloud.login", "https"]),
-            ("[ledger]\nurl = 'postgres://user:pw@host/db'", ["ledger.url", "sqlite:PATH"]),
+            ("[ledger]\nurl = 'mysql://host/db'", ["ledger.url", "sqlite:PATH"]),
+            ("[ledger]\nurl = 'postgres://user:pw@host/db'", ["ledger.url", "ledger.password_file"]),
+            ("[ledger]\nurl = 'postgres://user@host'", ["ledger.url", "which database"]),
+            ("[ledger]\npassword_file = 'x'", ["ledger.password_file", "PostgreSQL only"]),
             ("[public]\nurl = 'http://audit.example.com'", ["public.url", "https://"]),
             ("[public]\nurl = 'https://audit.example.com/base'", ["public.url", "no user, path"]),
             ("[public]\nurl = 'https://a.example'\nconsent = 'v3'", ["public.consent", "v1 (authorize page)"]),

@@ -17,6 +17,7 @@ mod replay;
 mod restored;
 mod secrets;
 mod serving;
+mod shared_ledger;
 mod signals;
 mod support;
 mod webhook;

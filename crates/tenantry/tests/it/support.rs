@@ -95,12 +95,18 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new(microsoft: &Microsoft) -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap() };
-        home.write("secret.txt", DEFAULT_SECRET);
-        home.write("tenantry.toml", &home.config(&microsoft.root(), microsoft.emulator.world().options().seed));
+        let home = Self::without_tenants(microsoft);
         for tenant in microsoft.tenants() {
             home.succeed(&["tenant", "add", &tenant.to_string()]);
         }
+        home
+    }
+
+    /// The same before any tenant is added.
+    pub(crate) fn without_tenants(microsoft: &Microsoft) -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap() };
+        home.write("secret.txt", DEFAULT_SECRET);
+        home.write("tenantry.toml", &home.config(&microsoft.root(), microsoft.emulator.world().options().seed));
         home
     }
 
@@ -136,9 +142,12 @@ impl Home {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    pub(crate) fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap()
+    }
+
     pub(crate) fn append(&self, name: &str, text: &str) {
-        let before = std::fs::read_to_string(self.path().join(name)).unwrap();
-        self.write(name, &(before + text));
+        self.write(name, &(self.text(name) + text));
     }
 
     /// The program, not started yet; it sees no variable of ours but the path.

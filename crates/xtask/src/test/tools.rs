@@ -40,6 +40,16 @@ pub(super) fn ensure_openssl() -> anyhow::Result<()> {
     install("OpenSSL's command line", &["openssl"])
 }
 
+/// A PostgreSQL server that tests can start: Debian keeps its programs out of the path.
+pub(super) fn ensure_postgres() -> anyhow::Result<()> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found = versions.into_iter().any(|version| version.path().join("bin/initdb").exists());
+    if found || answers("initdb", &["--version"]) {
+        return Ok(());
+    }
+    install("a PostgreSQL server", &["postgresql"])
+}
+
 /// Whether `cargo nextest` is installed.
 pub(super) fn has_nextest(root: &Path) -> bool {
     silently(crate::cargo(root).args(["nextest", "--version"]))

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::Folder;
 use crate::conformance::{block_on, days, minutes, noon};
-use crate::sqlite::rows::ms;
+use crate::values::ms;
 use crate::{Ledger, LedgerError};
 
 #[test]

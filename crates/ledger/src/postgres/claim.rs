@@ -1,0 +1,218 @@
+//! The claim of the one collector of a database: an advisory lock of a session that does nothing else.
+//!
+//! Never believes that a claim outlives its connection. When that is lost, the handle writes nothing until the claim is
+//! had again; and if another collector has it by then, nothing any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Error};
+
+use super::connect::Connector;
+use super::fault::Fault;
+use super::schema::LOCKS;
+use super::worker::{Engine, Worker};
+use crate::LedgerError;
+use crate::error::Place;
+
+/// Between two tries to have the claim again.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How long a write waits for a claim that is being had again, before it is told that the server cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a handle stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It claims nothing, and may write what does not need a claim.
+    Unclaimed,
+    /// It is the collector's.
+    Held,
+    /// It was, and its connection is gone.
+    Lost,
+    /// Another collector's is, this one says.
+    Ousted(String),
+}
+
+/// Proof that this process is the only collector of a database. Dropping it ends that.
+#[derive(Debug)]
+pub struct Claim {
+    release: Option<oneshot::Sender<()>>,
+    ended: std::sync::mpsc::Receiver<()>,
+}
+
+/// Why the claim could not be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClaimError {
+    /// Somebody else has it.
+    #[error(
+        "another collector ({holder}) is at work on the ledger {place}: stop it first, or give this one its own database"
+    )]
+    Taken {
+        /// Who, as far as the server says.
+        holder: String,
+        /// Which.
+        place: Place,
+    },
+    /// The database did not answer as it should.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Lets a write in, or says why not.
+pub(super) async fn admitted(standing: &watch::Receiver<Standing>, place: &Place) -> Result<(), LedgerError> {
+    let ousted = |holder: &str| LedgerError::Ousted { place: place.clone(), holder: holder.to_owned() };
+    match &*standing.borrow() {
+        Standing::Unclaimed | Standing::Held => return Ok(()),
+        Standing::Ousted(holder) => return Err(ousted(holder)),
+        Standing::Lost => {}
+    }
+    let mut standing = standing.clone();
+    let settled = standing.wait_for(|standing| *standing != Standing::Lost);
+    match tokio::time::timeout(PATIENCE, settled).await.ok().and_then(Result::ok).as_deref() {
+        Some(Standing::Ousted(holder)) => Err(ousted(holder)),
+        Some(_) => Ok(()),
+        None => {
+            let source = Arc::new(std::io::Error::other("the connection that held the collector's claim is gone"));
+            Err(LedgerError::Unreachable { place: place.clone(), source })
+        }
+    }
+}
+
+/// A session with the lock, or who has it.
+enum Attempt {
+    Had(Client, JoinHandle<()>),
+    Taken { holder: String, by_us: Option<i32> },
+}
+
+impl Worker {
+    /// Claims the database for this process's collector.
+    pub(super) async fn claim(&self) -> Result<Claim, ClaimError> {
+        let answer = self.on_thread(async |engine| {
+            let name = format!("tenantry collector, process {}, {}", std::process::id(), uuid::Uuid::new_v4().simple());
+            let attempt =
+                attempt(&engine.connector, &name).await.map_err(|error| Fault::Sql(error).at(&engine.place))?;
+            Ok(match attempt {
+                Attempt::Taken { holder, .. } => Err(ClaimError::Taken { holder, place: engine.place.clone() }),
+                Attempt::Had(client, task) => Ok(keep(&engine, name, client, task)),
+            })
+        });
+        answer.await?
+    }
+}
+
+/// Tries to have the lock on a connection of its own, named so that others can say who has it.
+async fn attempt(connector: &Connector, name: &str) -> Result<Attempt, Error> {
+    let (client, task) = connector.open().await?;
+    client.execute("SELECT set_config('application_name', $1, false)", &[&name]).await?;
+    // The server ends no session that waits for nothing, and this one waits for nothing.
+    let row = client.query_one("SELECT pg_try_advisory_lock($1, hashtext(current_schema()))", &[&LOCKS]).await?;
+    if row.try_get(0)? {
+        return Ok(Attempt::Had(client, task));
+    }
+    let holder = client
+        .query_opt(
+            "SELECT a.application_name, coalesce(host(a.client_addr), 'the same machine'),
+                    to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), a.pid
+             FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+             WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::int::oid AND l.objsubid = 2
+             AND l.objid = hashtext(current_schema())::oid
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            &[&LOCKS],
+        )
+        .await?;
+    task.abort();
+    let Some(row) = holder else { return Ok(Attempt::Taken { holder: "unknown".to_owned(), by_us: None }) };
+    let (application, address, since, pid): (String, String, String, i32) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    let by_us = (application == name).then_some(pid);
+    // Without the word that tells one claim from another.
+    let application = application.rsplit_once(", ").map_or(application.as_str(), |(shown, _)| shown);
+    Ok(Attempt::Taken { holder: format!("{application} at {address}, since {since}"), by_us })
+}
+
+fn keep(engine: &Engine, name: String, client: Client, task: JoinHandle<()>) -> Claim {
+    let (release, released) = oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel();
+    let stand = engine.stand.clone();
+    stand.send_replace(Standing::Held);
+    let (connector, closing) = (engine.connector.clone(), engine.closing.clone());
+    tokio::spawn(async move {
+        hold(&connector, &name, (client, task), released, closing, &stand).await;
+        drop(end);
+    });
+    Claim { release: Some(release), ended }
+}
+
+/// Until the claim is released: watches its connection, and has it again when it is lost.
+async fn hold(
+    connector: &Connector,
+    name: &str,
+    first: (Client, JoinHandle<()>),
+    mut released: oneshot::Receiver<()>,
+    mut closing: watch::Receiver<bool>,
+    stand: &watch::Sender<Standing>,
+) {
+    let mut session = Some(first);
+    loop {
+        let Some((client, task)) = &mut session else {
+            match attempt(connector, name).await {
+                Ok(Attempt::Had(client, task)) => {
+                    stand.send_replace(Standing::Held);
+                    session = Some((client, task));
+                    continue;
+                }
+                // Our own session that the server has not given up yet.
+                Ok(Attempt::Taken { by_us: Some(pid), .. }) => end_session(connector, pid).await,
+                Ok(Attempt::Taken { holder, .. }) => {
+                    stand.send_replace(Standing::Ousted(holder));
+                    return;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                _ = &mut released => break,
+                () = closed(&mut closing) => break,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+            continue;
+        };
+        tokio::select! {
+            biased;
+            _ = task => {
+                stand.send_replace(Standing::Lost);
+                session = None;
+            }
+            _ = &mut released => {
+                // Unlocked in so many words, so that a successor need not wait for the server to notice our end.
+                let _ = client.batch_execute("SELECT pg_advisory_unlock_all()").await;
+                break;
+            }
+            () = closed(&mut closing) => break,
+        }
+    }
+    stand.send_replace(Standing::Unclaimed);
+}
+
+/// Until the handle is being closed.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+async fn end_session(connector: &Connector, pid: i32) {
+    if let Ok((client, task)) = connector.open().await {
+        let _ = client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await;
+        task.abort();
+    }
+}
+
+impl Drop for Claim {
+    /// Waits a moment until the server has it.
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            let _ = release.send(());
+            let _ = self.ended.recv_timeout(Duration::from_secs(2));
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! The ledger that many share: a PostgreSQL database, spoken to from one thread over a few connections.
+//!
+//! Guarantees: a call that returned `Ok` survives the loss of power (as far as the server is not told otherwise by its own
+//! settings); a call that failed left nothing behind, also when the connection broke while it was being committed. Any
+//! number of processes may use it at once: whatever writes locks its tenant's row first, so that a tenant's writes have an
+//! order, and commit numbers and revisions become visible in it. Until tenants can be shared out, one of those processes is
+//! the collector: [`PgLedger::claim`].
+//!
+//! Never holds a lock while it waits for a caller. Needs sessions of its own: a pooler between must not share one session
+//! among transactions.
+
+use std::sync::Arc;
+
+use engine::consent::{
+    Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
+};
+use engine::hindrance::History;
+use engine::model::{
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
+    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    TenantState, Tile,
+};
+use engine::retention::Expiry;
+use engine::webhook::Webhook;
+use protocol::ids::{ContentType, TenantId};
+use protocol::time::Timestamp;
+
+use self::fault::Done;
+use self::session::Session;
+use self::worker::{Kind, Worker};
+use crate::error::Place;
+use crate::{Ledger, LedgerError, LedgerFuture};
+
+mod address;
+mod check;
+mod claim;
+mod commits;
+mod connect;
+mod consents;
+mod contents;
+mod coverage;
+mod fault;
+mod hindrances;
+mod notes;
+mod rows;
+mod schema;
+mod sealed;
+mod session;
+mod tenants;
+mod tls;
+mod webhooks;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::address::{PgAddress, PgAddressError, PgPassword};
+pub use self::claim::{Claim, ClaimError};
+pub(crate) use self::worker::Engine;
+
+/// How to open a ledger.
+#[derive(Debug, Clone)]
+pub struct PgOptions {
+    /// Where.
+    pub address: PgAddress,
+    /// What proves who we are; `None` where the server does not ask.
+    pub password: Option<PgPassword>,
+    /// Nothing is created or changed, and every write is refused.
+    pub read_only: bool,
+    /// The most connections of this handle, the claim's own not counted. Fewer: calls wait for each other. More: the server,
+    /// which serves each with a process, has less for others.
+    pub connections: usize,
+}
+
+impl PgOptions {
+    /// Connections of a handle that collects: more than a machine's cores write at once only waits for the same disk.
+    pub const CONNECTIONS: usize = 8;
+
+    /// For this address, with no password, to be written.
+    pub fn at(address: PgAddress) -> Self {
+        Self { address, password: None, read_only: false, connections: Self::CONNECTIONS }
+    }
+}
+
+/// A handle to the ledger in one database. Clones share the thread and its connections; when the last one is dropped, what
+/// is queued is carried out and the connections are closed before the drop returns.
+#[derive(Clone)]
+pub struct PgLedger {
+    worker: Arc<Worker>,
+    read_only: bool,
+}
+
+impl PgLedger {
+    /// Opens the ledger; unless for reading only, makes its tables when there are none, and brings older ones up to this
+    /// program's version. Waits until the server has answered.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses us, when the database is no ledger, or is of a newer version.
+    pub fn open(options: PgOptions) -> Result<Self, LedgerError> {
+        let read_only = options.read_only;
+        Ok(Self { worker: Arc::new(Worker::start(options)?), read_only })
+    }
+
+    /// Where it is, without the password.
+    pub fn place(&self) -> &Place {
+        self.worker.place()
+    }
+
+    /// Makes this process the database's one collector, for as long as the claim lives.
+    ///
+    /// # Errors
+    /// When another process is, or the server does not answer.
+    pub async fn claim(&self) -> Result<Claim, ClaimError> {
+        self.worker.claim().await
+    }
+
+    /// Reads the whole ledger and says what is wrong with it, at most a hundred lines; empty when nothing is. For an
+    /// operator who asks, never at start or on a timer.
+    ///
+    /// # Errors
+    /// When the database cannot be read at all.
+    pub fn check(&self) -> LedgerFuture<'_, Vec<String>> {
+        self.long_read(async |session| check::check(session).await)
+    }
+
+    /// Runs something on the thread, with a connection of its own.
+    pub(crate) async fn on_thread<T, W>(&self, work: W) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        W: AsyncFnOnce(std::rc::Rc<Engine>) -> Result<T, LedgerError> + Send + 'static,
+    {
+        self.worker.on_thread(work).await
+    }
+
+    fn read<T, W>(&self, work: W) -> LedgerFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: for<'s> AsyncFn(&'s Session<'s>) -> Done<T> + Send + 'static,
+    {
+        Box::pin(self.worker.call(Kind::Read, work))
+    }
+
+    fn long_read<T, W>(&self, work: W) -> LedgerFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: for<'s> AsyncFn(&'s Session<'s>) -> Done<T> + Send + 'static,
+    {
+        Box::pin(self.worker.call(Kind::LongRead, work))
+    }
+
+    fn write<T, W>(&self, work: W) -> LedgerFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: for<'s> AsyncFn(&'s Session<'s>) -> Done<T> + Send + 'static,
+    {
+        if self.read_only {
+            let refused = LedgerError::ReadOnly { place: self.worker.place().clone() };
+            return Box::pin(std::future::ready(Err(refused)));
+        }
+        Box::pin(self.worker.call(Kind::Write, work))
+    }
+}
+
+impl std::fmt::Debug for PgLedger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgLedger").field("place", self.worker.place()).field("read_only", &self.read_only).finish()
+    }
+}
+
+impl Ledger for PgLedger {
+    fn add_tenant(
+        &self,
+        id: TenantId,
+        label: String,
+        collect_from: Timestamp,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, bool> {
+        self.write(async move |session| tenants::add(session, id, &label, collect_from, now).await)
+    }
+
+    fn tenant(&self, id: TenantId) -> LedgerFuture<'_, Option<Tenant>> {
+        self.read(async move |session| tenants::one(session, id).await)
+    }
+
+    fn tenants_since(&self, revision: u64) -> LedgerFuture<'_, (u64, Vec<Tenant>)> {
+        self.read(async move |session| tenants::since(session, revision).await)
+    }
+
+    fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool> {
+        self.write(async move |session| tenants::set_state(session, id, state, now).await)
+    }
+
+    fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| tenants::purge(session, id).await)
+    }
+
+    fn set_problem(
+        &self,
+        id: TenantId,
+        content_type: Option<ContentType>,
+        problem: Option<Problem>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| {
+            tenants::set_problem(session, id, content_type.as_ref(), problem.as_ref(), now).await
+        })
+    }
+
+    fn add_invitation(&self, invitation: NewInvitation, now: Timestamp) -> LedgerFuture<'_, InvitationNumber> {
+        self.write(async move |session| consents::add_invitation(session, &invitation, now).await)
+    }
+
+    fn invitations(&self, before: Option<InvitationNumber>, limit: u32) -> LedgerFuture<'_, Vec<Invitation>> {
+        self.read(async move |session| consents::invitations(session, before, limit).await)
+    }
+
+    fn invitation(&self, number: InvitationNumber) -> LedgerFuture<'_, Option<Invitation>> {
+        self.read(async move |session| consents::invitation(session, number).await)
+    }
+
+    fn invitation_by_secret(&self, secret: Digest) -> LedgerFuture<'_, Option<Invitation>> {
+        self.read(async move |session| consents::invitation_by_secret(session, &secret).await)
+    }
+
+    fn revoke_invitation(&self, number: InvitationNumber, now: Timestamp) -> LedgerFuture<'_, bool> {
+        self.write(async move |session| consents::revoke_invitation(session, number, now).await)
+    }
+
+    fn revoke_invitations_for(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(async move |session| consents::revoke_for(session, tenant, now).await)
+    }
+
+    fn begin_consent(&self, flow: ConsentFlow, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| consents::begin(session, &flow, now).await)
+    }
+
+    fn take_consent(&self, state: Digest, browser: Digest, now: Timestamp) -> LedgerFuture<'_, Taken> {
+        self.write(async move |session| consents::take(session, &state, &browser, now).await)
+    }
+
+    fn prove_consent(&self, visit: Visit, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| consents::prove(session, &visit, now).await)
+    }
+
+    fn consent_visit(&self, browser: Digest, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, Option<Visit>> {
+        self.read(async move |session| consents::visit(session, &browser, tenant, now).await)
+    }
+
+    fn accept_consent(
+        &self,
+        browser: Digest,
+        tenant: TenantId,
+        collect_from: Timestamp,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, Acceptance> {
+        self.write(async move |session| consents::accept(session, &browser, tenant, collect_from, now).await)
+    }
+
+    fn consents(&self, tenant: Option<TenantId>, limit: u32) -> LedgerFuture<'_, Vec<ConsentEntry>> {
+        self.read(async move |session| consents::entries(session, tenant, limit).await)
+    }
+
+    fn sealed(&self, name: String) -> LedgerFuture<'_, Option<Vec<u8>>> {
+        self.read(async move |session| sealed::one(session, &name).await)
+    }
+
+    fn all_sealed(&self, after: Option<String>, limit: u32) -> LedgerFuture<'_, Vec<(String, Vec<u8>)>> {
+        self.read(async move |session| sealed::all(session, after.as_deref(), limit).await)
+    }
+
+    fn put_sealed(&self, name: String, was: Option<Vec<u8>>, now: Option<Vec<u8>>) -> LedgerFuture<'_, bool> {
+        self.write(async move |session| sealed::put(session, &name, was.as_deref(), now.as_deref()).await)
+    }
+
+    fn subscriptions(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Subscription>> {
+        self.read(async move |session| tenants::subscriptions(session, tenant).await)
+    }
+
+    fn subscriptions_listed(
+        &self,
+        tenant: TenantId,
+        listed: Vec<(ContentType, Option<bool>)>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| tenants::subscriptions_listed(session, tenant, &listed, now).await)
+    }
+
+    fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| tenants::start_requested(session, tenant, &content_type, now).await)
+    }
+
+    fn was_enabled(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| hindrances::seen_enabled(session, tenant, &content_type, now).await)
+    }
+
+    fn webhooks(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Webhook>> {
+        self.read(async move |session| webhooks::of_tenant(session, tenant).await)
+    }
+
+    fn webhook_at(&self, path_key: [u8; 16]) -> LedgerFuture<'_, Option<(Tenant, Webhook)>> {
+        self.read(async move |session| webhooks::at(session, path_key).await)
+    }
+
+    fn write_webhooks(&self, tenant: TenantId, webhooks: Vec<Webhook>, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| webhooks::write(session, tenant, &webhooks, now).await)
+    }
+
+    fn notified(&self, tenant: TenantId, content_types: Vec<ContentType>, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| webhooks::notified(session, tenant, &content_types, now).await)
+    }
+
+    fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>> {
+        self.read(async move |session| coverage::tiles(session, tenant, &content_type).await)
+    }
+
+    fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(async move |session| contents::listed(session, tenant, &contents, now).await)
+    }
+
+    fn entries_refused(&self, tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(async move |session| contents::refused(session, tenant, &entries, now).await)
+    }
+
+    fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| coverage::tile_listed(session, tenant, &content_type, &tile).await)
+    }
+
+    fn pending(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+        limit: u32,
+        in_flight: Vec<i64>,
+    ) -> LedgerFuture<'_, Vec<Pending>> {
+        self.read(async move |session| contents::pending(session, tenant, now, limit, &in_flight).await)
+    }
+
+    fn next_attempt_at(&self, tenant: TenantId) -> LedgerFuture<'_, Option<Timestamp>> {
+        self.read(async move |session| contents::next_attempt_at(session, tenant).await)
+    }
+
+    fn content_failed(
+        &self,
+        tenant: TenantId,
+        row: i64,
+        message: String,
+        next_attempt_at: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| contents::failed(session, tenant, row, &message, next_attempt_at).await)
+    }
+
+    fn content_lost(&self, tenant: TenantId, row: i64, loss: Loss, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| contents::lost(session, tenant, row, &loss, now).await)
+    }
+
+    fn content_state(
+        &self,
+        tenant: TenantId,
+        content_type: ContentType,
+        content_id: String,
+    ) -> LedgerFuture<'_, Option<ContentState>> {
+        self.read(async move |session| contents::state(session, tenant, &content_type, &content_id).await)
+    }
+
+    fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| commits::commit(session, &commit).await)
+    }
+
+    fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired> {
+        self.write(async move |session| commits::expire_segments(session, tenant, &expiry, now).await)
+    }
+
+    fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained> {
+        self.read(async move |session| commits::retained(session, tenant).await)
+    }
+
+    fn segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<SegmentRow>> {
+        self.read(async move |session| commits::segments(session, tenant).await)
+    }
+
+    fn all_segments(&self) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>> {
+        self.long_read(async |session| commits::all_segments(session).await)
+    }
+
+    fn replace_segments(
+        &self,
+        tenant: TenantId,
+        number: CommitNumber,
+        removed: Vec<SegmentRow>,
+        added: Vec<SegmentRow>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| commits::replace_segments(session, tenant, number, &removed, &added, now).await)
+    }
+
+    fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
+        self.read(async move |session| commits::obsolete(session, tenant).await)
+    }
+
+    fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| commits::obsolete_deleted(session, tenant, &segments).await)
+    }
+
+    fn set_segment_problem(
+        &self,
+        tenant: TenantId,
+        segment: SegmentRow,
+        problem: Option<String>,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| {
+            commits::set_segment_problem(session, tenant, &segment, problem.as_deref(), now).await
+        })
+    }
+
+    fn damaged_segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<DamagedSegment>> {
+        self.read(async move |session| commits::damaged_segments(session, tenant).await)
+    }
+
+    fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>> {
+        self.read(async move |session| commits::quarantined(session, tenant, limit).await)
+    }
+
+    fn losses(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<LostContent>> {
+        self.read(async move |session| contents::losses(session, tenant, limit).await)
+    }
+
+    fn coverage(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Coverage>> {
+        self.read(async move |session| coverage::coverage(session, tenant).await)
+    }
+
+    fn feed_notes(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<FeedNotes>> {
+        self.read(async move |session| coverage::notes(session, tenant).await)
+    }
+
+    fn history(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(ContentType, History)>> {
+        self.read(async move |session| hindrances::history(session, tenant).await)
+    }
+
+    fn at_work(&self, now: Timestamp) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| hindrances::at_work(session, now).await)
+    }
+
+    fn failing(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<FailingContent>> {
+        self.read(async move |session| notes::failing(session, tenant, limit).await)
+    }
+
+    fn retry_lost(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64> {
+        self.write(async move |session| notes::retry_lost(session, tenant, now).await)
+    }
+
+    fn relisted(
+        &self,
+        tenant: TenantId,
+        content_type: ContentType,
+        requests: u64,
+        found: u64,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| notes::relisted(session, tenant, &content_type, requests, found, now).await)
+    }
+
+    fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64> {
+        self.write(async move |session| coverage::fold(session, tenant, before, limit).await)
+    }
+}

@@ -1,0 +1,76 @@
+//! How values are written down, whichever back end keeps them: times, keys of contents, the numbers of states.
+//!
+//! Never depends on a database: two back ends that wrote differently could not be moved from one to the other.
+
+use std::borrow::Cow;
+
+use engine::model::{ContentState, LossKind, TenantState};
+use protocol::time::Timestamp;
+
+/// The longest text of an error, in bytes. What a server says of itself is not ours to trust with our disk.
+const MESSAGE_MAX: usize = 2048;
+
+/// In the order of their numbers.
+pub(crate) const TENANT_STATES: [TenantState; 3] = [TenantState::Active, TenantState::Paused, TenantState::Removed];
+/// In the order of their numbers.
+pub(crate) const CONTENT_STATES: [ContentState; 3] = [ContentState::Listed, ContentState::Archived, ContentState::Lost];
+
+/// Milliseconds of the Unix epoch.
+pub(crate) fn ms(time: Timestamp) -> i64 {
+    time.timestamp_millis()
+}
+
+/// A count as a database can hold it.
+pub(crate) fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Cut to what is kept of an error's text.
+pub(crate) fn message(text: &str) -> Cow<'_, str> {
+    plain(text.get(..text.floor_char_boundary(MESSAGE_MAX)).unwrap_or(text))
+}
+
+/// A text as every database can hold it: PostgreSQL's know no NUL.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// What a content is found by: the first 16 bytes of its id's BLAKE3.
+pub(crate) fn content_key(id: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    let digest = blake3::hash(id.as_bytes());
+    key.copy_from_slice(&digest.as_bytes()[..16]);
+    key
+}
+
+/// The number of a tenant's state.
+pub(crate) fn tenant_state(state: TenantState) -> i64 {
+    match state {
+        TenantState::Active => 0,
+        TenantState::Paused => 1,
+        TenantState::Removed => 2,
+    }
+}
+
+/// The number of a kind of loss, as [`LossKind::ALL`] has it.
+pub(crate) fn loss_kind(kind: LossKind) -> i64 {
+    match kind {
+        LossKind::Expired => 0,
+        LossKind::Missing => 1,
+        LossKind::Unreadable => 2,
+        LossKind::RefusedUrl => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_between_characters_and_holds_no_nul() {
+        assert_eq!(message("a\0b"), "a\u{fffd}b");
+        let long = format!("x{}", "é".repeat(2000));
+        assert_eq!(message(&long).len(), 2047);
+        assert_eq!(message(&"x".repeat(2048)).len(), 2048);
+    }
+}
