@@ -106,6 +106,8 @@ enum Message {
 /// What does not stand in rows, and what proves the rest.
 #[derive(Debug, Clone, Default)]
 struct Whole {
+    /// Which ledger it is.
+    id: [u8; 16],
     /// The last revision given.
     revision: i64,
     /// The last number given to an invitation.

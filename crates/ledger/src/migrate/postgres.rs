@@ -61,7 +61,7 @@ async fn read(client: &Client, place: &Place, send: &mpsc::Sender<Message>) -> R
 async fn write(client: &Client, place: &Place, mut receive: mpsc::Receiver<Message>) -> Result<Whole, MigrateError> {
     let fault = |error: Error| failed(place.clone(), error);
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-    let begin = format!("BEGIN; {UNHURRIED}; LOCK TABLE revision, {} IN EXCLUSIVE MODE", names.join(", "));
+    let begin = format!("BEGIN; {UNHURRIED}; LOCK TABLE identity, revision, {} IN EXCLUSIVE MODE", names.join(", "));
     client.batch_execute(&begin).await.map_err(fault)?;
     for table in TABLES {
         let text = format!("SELECT EXISTS (SELECT FROM {})", table.name);
@@ -115,6 +115,8 @@ async fn insert(client: &Client, table: &Table, rows: &[Row]) -> Result<(), Erro
 
 /// Lets the database go on counting where the other side was.
 async fn count_on(client: &Client, sent: &Whole) -> Result<(), Error> {
+    let id = uuid::Uuid::from_bytes(sent.id);
+    client.execute("UPDATE identity SET id = $1 WHERE single = 1", &[&id]).await?;
     client.execute("UPDATE revision SET greatest = $1 WHERE single = 1", &[&sent.revision]).await?;
     for table in TABLES {
         let Some(column) = table.counted else { continue };
@@ -157,6 +159,8 @@ async fn scan(client: &Client, place: &Place, send: Option<&mpsc::Sender<Message
         client.batch_execute("CLOSE everything").await.map_err(fault)?;
         whole.sums.push(sum);
     }
+    let id = client.query_one("SELECT id FROM identity WHERE single = 1", &[]).await;
+    whole.id = id.and_then(|row| row.try_get::<_, uuid::Uuid>(0)).map_err(fault)?.into_bytes();
     let one = async |text: &str| client.query_one(text, &[]).await.and_then(|row| row.try_get(0)).map_err(fault);
     whole.revision = one("SELECT greatest FROM revision WHERE single = 1").await?;
     whole.invitation =

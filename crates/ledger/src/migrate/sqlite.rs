@@ -46,6 +46,7 @@ pub(super) fn write(path: &Path, mut receive: mpsc::Receiver<Message>) -> Result
             }
         }
     };
+    transaction.execute("UPDATE identity SET id = ?1 WHERE one = 1", [sent.id]).map_err(fault)?;
     transaction.execute("UPDATE revision SET greatest = ?1 WHERE only = 1", [sent.revision]).map_err(fault)?;
     transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'invitation'", []).map_err(fault)?;
     transaction
@@ -99,6 +100,7 @@ fn scan(
         }
         whole.sums.push(sum);
     }
+    whole.id = connection.query_row("SELECT id FROM identity WHERE one = 1", [], |row| row.get(0)).map_err(fault)?;
     let one = |text: &str| connection.query_row(text, [], |row| row.get(0)).optional().map_err(fault);
     whole.revision = one("SELECT greatest FROM revision WHERE only = 1")?.unwrap_or(0);
     whole.invitation = one("SELECT seq FROM sqlite_sequence WHERE name = 'invitation'")?.unwrap_or(0);

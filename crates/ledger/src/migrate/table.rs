@@ -41,7 +41,7 @@ const fn table(
     Table { name, columns, key, counted }
 }
 
-/// Every table but `revision`, whose one row is always there.
+/// Every table but `revision` and `identity`, whose one row is always there.
 pub(super) const TABLES: &[Table] = &[
     table(
         "tenant",

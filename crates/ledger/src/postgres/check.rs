@@ -10,6 +10,7 @@ const LINES_MAX: usize = 100;
 
 /// Statements that return one line of text for each thing that is not as it must be.
 const RULES: &[&str] = &[
+    "SELECT 'the ledger has no id of its own' WHERE (SELECT count(*) FROM identity) <> 1",
     "SELECT 'feed ' || feed || ' counts ' || pending || ' pending contents but has ' || found FROM
      (SELECT f.feed, f.pending, (SELECT count(*) FROM pending AS p WHERE p.feed = f.feed) AS found FROM feed AS f) AS c
      WHERE pending <> found",

@@ -16,8 +16,8 @@ use engine::consent::{
 };
 use engine::hindrance::History;
 use engine::model::{
-    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, Listed, Loss,
-    LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
+    Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
+    Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
     TenantState, Tile,
 };
 use engine::retention::Expiry;
@@ -41,6 +41,7 @@ mod contents;
 mod coverage;
 mod fault;
 mod hindrances;
+mod identity;
 mod notes;
 mod rows;
 mod schema;
@@ -168,6 +169,10 @@ impl std::fmt::Debug for PgLedger {
 }
 
 impl Ledger for PgLedger {
+    fn id(&self) -> LedgerFuture<'_, LedgerId> {
+        self.read(async |session| identity::id(session).await)
+    }
+
     fn add_tenant(
         &self,
         id: TenantId,

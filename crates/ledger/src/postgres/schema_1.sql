@@ -1,7 +1,14 @@
--- What the embedded ledger's versions 1 to 8 hold, table by table and column by column, so that one can be moved to the
+-- What the embedded ledger's versions 1 to 9 hold, table by table and column by column, so that one can be moved to the
 -- other. Times are milliseconds of the Unix epoch there and here: exact both ways, without a session's time zone, and as
 -- far ahead as a strange server's word may reach. Ids of tenants are uuid, digests bytea, what is yes or no boolean.
 -- Text is compared byte by byte (COLLATE "C"): the order must not depend on the server's locale.
+
+-- Which ledger this is: drawn once, or brought along when one is moved here. The archive's mark names it.
+CREATE TABLE identity (
+  single smallint PRIMARY KEY CHECK (single = 1),
+  id     uuid NOT NULL
+);
+INSERT INTO identity (single, id) VALUES (1, gen_random_uuid());
 
 -- One row: the last revision given to a tenant row. Its row lock makes the order of revisions the order of commits, which
 -- a sequence would not: a reader that has seen revision 7 has seen all before it.

@@ -62,7 +62,7 @@ fn scan_in(plan: &[String]) -> Option<String> {
     let is_node = |line: &str| line.trim_start().starts_with("->");
     for (number, line) in plan.iter().enumerate() {
         // One row, and a handful.
-        if line.contains("on revision") || line.contains("on content_type") {
+        if line.contains("on identity") || line.contains("on revision") || line.contains("on content_type") {
             continue;
         }
         let whole = line.contains("Seq Scan on")
