@@ -5,6 +5,7 @@
 
 mod credential;
 mod layers;
+mod ledger;
 mod schema;
 mod units;
 mod values;

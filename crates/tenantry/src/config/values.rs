@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use server::engine::retention::RETENTION_MIN;
 use server::engine::tile::Grid;
-use server::ledger::postgres::PgAddress;
 use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
 use server::protocol::ids::{ContentType, TenantId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
@@ -19,7 +18,7 @@ use toml::Value;
 
 use super::credential::{credential, describe};
 use super::layers::Entry;
-use super::schema::{LEDGER_PASSWORD_VARIABLE, SECRET_VARIABLE};
+use super::schema::SECRET_VARIABLE;
 use super::{
     AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, LedgerConfig, OutputConfig, PublicConfig,
     Source, format_duration, parse_duration,
@@ -39,7 +38,7 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
     // The default means what it would mean if the file said it.
     let beside = layers.file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
     let data_dir = reader.path("data_dir")?.unwrap_or_else(|| beside.join("data"));
-    let ledger = ledger(&reader, &data_dir)?;
+    let ledger = super::ledger::ledger(&reader, &data_dir)?;
     let archive_root = match reader.text("archive.url")? {
         None => data_dir.join("archive"),
         Some(url) => match url.strip_prefix("file:") {
@@ -68,37 +67,6 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
         layers: Layers::default(),
     };
     Ok(Config { layers, ..config })
-}
-
-/// A file, or a database that is named without its password.
-fn ledger(reader: &Reader<'_>, data_dir: &Path) -> Result<LedgerConfig, ConfigError> {
-    let password_file = reader.path("ledger.password_file")?;
-    let root_certificate = reader.path("ledger.root_certificate")?;
-    let url = reader.text("ledger.url")?;
-    let is_shared = url.as_deref().is_some_and(|url| url.starts_with("postgres"));
-    for (key, value) in [("ledger.password_file", &password_file), ("ledger.root_certificate", &root_certificate)] {
-        if value.is_some() && !is_shared {
-            return Err(reader.invalid(key, "is for a ledger in PostgreSQL only: set ledger.url".to_owned()));
-        }
-    }
-    let Some(url) = url else { return Ok(LedgerConfig::File(data_dir.join("ledger.db"))) };
-    if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
-        return Ok(LedgerConfig::File(reader.resolve("ledger.url", path)));
-    }
-    if !is_shared {
-        let problem = format!("must be sqlite:PATH or postgres://USER@HOST/DATABASE, not {:?}", scheme(&url));
-        return Err(reader.invalid("ledger.url", problem));
-    }
-    let (address, password) =
-        PgAddress::parse(&url).map_err(|error| reader.invalid("ledger.url", error.to_string()))?;
-    if password.is_some() {
-        let problem = format!(
-            "must not hold a password: put it into a file that ledger.password_file names, or into the variable {LEDGER_PASSWORD_VARIABLE}"
-        );
-        return Err(reader.invalid("ledger.url", problem));
-    }
-    let address = address.with_root_certificate(root_certificate);
-    Ok(LedgerConfig::Database { address, password_file })
 }
 
 fn app(reader: &Reader<'_>, has_secret: bool) -> Result<Option<AppConfig>, ConfigError> {
@@ -410,7 +378,7 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
 }
 
 /// The part of a URL that tells its kind, without what may be a password behind it.
-fn scheme(url: &str) -> &str {
+pub(super) fn scheme(url: &str) -> &str {
     url.split_once(':').map_or(url, |(scheme, _)| scheme)
 }
 
@@ -486,7 +454,7 @@ impl Reader<'_> {
     }
 
     /// A relative path means: beside the file when the file says it, here when a variable or flag does.
-    fn resolve(&self, key: &str, text: &str) -> PathBuf {
+    pub(super) fn resolve(&self, key: &str, text: &str) -> PathBuf {
         let from_file = self.layers.entry(key).is_some_and(|entry| entry.source == Source::File);
         match self.layers.file.as_deref().and_then(Path::parent) {
             Some(folder) if from_file => folder.join(text),
