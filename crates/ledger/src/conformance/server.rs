@@ -7,7 +7,6 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The user the server runs as when the tests run as root; Debian's package makes it.
@@ -21,7 +20,6 @@ pub(crate) struct PgServer {
     port: u16,
     child: Option<Child>,
     databases: AtomicU32,
-    template: Once,
 }
 
 impl PgServer {
@@ -57,8 +55,8 @@ impl PgServer {
 
     fn prepared(settings: Vec<String>, port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (databases, template) = (AtomicU32::new(0), Once::new());
-        let server = Self { folder, programs: programs(), settings, port, child: None, databases, template };
+        let databases = AtomicU32::new(0);
+        let server = Self { folder, programs: programs(), settings, port, child: None, databases };
         if is_root() {
             succeeds(Command::new("chown").arg(format!("{USER}:")).arg(server.folder.path()));
         }
@@ -73,26 +71,11 @@ impl PgServer {
         self
     }
 
-    /// A copy of a database that is made, once, with what `make` puts into it.
-    pub(crate) fn copy(&self, template: &str, make: impl FnOnce()) -> String {
-        self.template.call_once(|| {
-            self.psql(&format!("CREATE DATABASE {template}"));
-            make();
-        });
-        let name = self.next_name();
-        self.psql(&format!("CREATE DATABASE {name} TEMPLATE {template}"));
-        name
-    }
-
     /// A database with nothing in it.
     pub(crate) fn database(&self) -> String {
-        let name = self.next_name();
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.psql(&format!("CREATE DATABASE {name}"));
         name
-    }
-
-    fn next_name(&self) -> String {
-        format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The address of a database, through the socket.

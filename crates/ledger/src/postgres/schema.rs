@@ -71,7 +71,7 @@ async fn recognise(session: &Session<'_>, place: &Place) -> Done<i64> {
         .one(
             "SELECT to_regclass(quote_ident(current_schema()) || '.ledger_version') IS NOT NULL,
                     (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S')
-                     AND relnamespace = current_schema()::regnamespace)",
+                     AND relnamespace = quote_ident(current_schema())::regnamespace)",
             &[],
         )
         .await?;

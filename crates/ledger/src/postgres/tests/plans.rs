@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::conformance::block_on;
 use crate::conformance::server::PgServer;
+use crate::postgres::PgLedger;
 
 static NOTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -30,31 +34,40 @@ const MAY_SCAN: [&str; 5] = [
 pub(super) fn assert_all_are_looked_up(server: &PgServer) {
     let statements = NOTED.lock().unwrap().clone();
     assert!(statements.len() > 60, "the suite makes {} statements", statements.len());
-    let mut costly = Vec::new();
-    for statement in statements {
+    let is_bound = |statement: &String| {
         let flat: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
-        if flat.contains("pg_xact_status") || MAY_SCAN.iter().any(|allowed| flat.contains(allowed)) {
-            continue;
-        }
-        let plan = explain(server, "template_ledger", &statement);
-        if let Some(line) = scan_in(&plan) {
-            costly.push((flat, line));
-        }
-    }
+        !flat.contains("pg_xact_status") && !MAY_SCAN.iter().any(|allowed| flat.contains(allowed))
+    };
+    let statements: Vec<String> = statements.into_iter().filter(is_bound).collect();
+    let plans = explain(server, &statements);
+    let costly: Vec<_> = statements.iter().zip(&plans).filter_map(|(of, plan)| Some((of, scan_in(plan)?))).collect();
     assert!(costly.is_empty(), "{costly:#?}");
 }
 
-/// The plan that serves a statement whatever its values are.
-fn explain(server: &PgServer, database: &str, statement: &str) -> Vec<String> {
-    let count = (1..=20).take_while(|number| statement.contains(&format!("${number}"))).count();
-    let nulls = if count == 0 { String::new() } else { format!("({})", vec!["NULL"; count].join(", ")) };
-    server.psql_in(
-        database,
-        &format!(
-            "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; PREPARE it AS {statement};
-             EXPLAIN (COSTS OFF) EXECUTE it{nulls}"
-        ),
-    )
+/// The plans that serve statements whatever their values are.
+fn explain(server: &PgServer, statements: &[String]) -> Vec<Vec<String>> {
+    let (name, statements) = (server.ledger(), statements.to_vec());
+    let ledger = PgLedger::open(server.options(&name)).unwrap();
+    let plans = ledger.on_thread(async move |engine| {
+        let (client, _task) = engine.connect().await?;
+        let settings = "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan";
+        client.batch_execute(settings).await.unwrap();
+        let mut plans = Vec::new();
+        for statement in &statements {
+            client.batch_execute(&format!("PREPARE it AS {statement}")).await.unwrap();
+            let count = (1..=20).take_while(|number| statement.contains(&format!("${number}"))).count();
+            let nulls = if count == 0 { String::new() } else { format!("({})", vec!["NULL"; count].join(", ")) };
+            let plan = client.simple_query(&format!("EXPLAIN (COSTS OFF) EXECUTE it{nulls}")).await.unwrap();
+            let line = |message: &SimpleQueryMessage| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            };
+            plans.push(plan.iter().filter_map(line).collect());
+            client.batch_execute("DEALLOCATE it").await.unwrap();
+        }
+        Ok(plans)
+    });
+    block_on(plans).unwrap()
 }
 
 /// The first line of a plan that reads a table, or an index, from end to end.
@@ -81,14 +94,15 @@ fn scan_in(plan: &[String]) -> Option<String> {
 
 #[test]
 fn a_scan_is_recognised_in_a_plan() {
-    let server = PgServer::start();
-    server.ledger();
-    for (statement, scans) in [
+    let (statements, scans): (Vec<String>, Vec<bool>) = [
         ("SELECT * FROM pending WHERE uri = $1", true),
         ("SELECT * FROM segment WHERE rows = $1 ORDER BY tenant, date, number, part", true),
         ("SELECT * FROM pending WHERE content = $1", false),
         ("SELECT greatest FROM revision WHERE single = 1", false),
-    ] {
-        assert_eq!(scan_in(&explain(&server, "template_ledger", statement)).is_some(), scans, "{statement}");
-    }
+    ]
+    .into_iter()
+    .map(|(statement, scans)| (statement.to_owned(), scans))
+    .unzip();
+    let plans = explain(&PgServer::start(), &statements);
+    assert_eq!(plans.iter().map(|plan| scan_in(plan).is_some()).collect::<Vec<_>>(), scans);
 }
