@@ -292,12 +292,41 @@ impl Patience {
     }
 }
 
-/// What follows from a failed listing, start or other small request; `failures` in a row, this one included.
-pub fn after_request(trouble: Trouble, failures: u32, jitter: Jitter) -> RequestStep {
+/// Failures in a row, this one included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InARow {
+    /// Of this request: of one content type's listings or starts, or of the list of subscriptions.
+    pub request: u32,
+    /// Times the tenant was held up, whichever of its requests met what is in its way.
+    pub tenant: u32,
+}
+
+impl InARow {
+    /// As many of both as `patience` lets a wait grow by.
+    pub fn paced(self, patience: Patience) -> Self {
+        Self { request: patience.paced(self.request), tenant: patience.paced(self.tenant) }
+    }
+
+    /// For what holds the whole tenant up. A content type that meets it as the first of its kind does not begin anew what
+    /// another has begun; and one that meets it alone, while the others are answered, waits longer each time all the same.
+    fn of_tenant(self) -> u32 {
+        self.tenant.max(self.request)
+    }
+}
+
+/// How many of a tenant's requests may be under way of the `most` that are allowed. After the tenant was held up, one asks
+/// whether it is over: a hundred that wait would be answered alike, and each would cost a fresh token.
+pub fn at_once(most: usize, was_held: bool) -> usize {
+    if was_held { most.min(1) } else { most }
+}
+
+/// What follows from a failed listing, start or other small request.
+pub fn after_request(trouble: Trouble, in_a_row: InARow, jitter: Jitter) -> RequestStep {
+    let (failures, of_tenant) = (in_a_row.request, in_a_row.of_tenant());
     let disposition = match trouble {
         Trouble::Answered(disposition) => disposition,
-        Trouble::RefusedAgain(step) => return RequestStep::Hold(refused_again(step, failures, jitter)),
-        Trouble::NoAnswer => return RequestStep::Hold(unreachable(failures, jitter)),
+        Trouble::RefusedAgain(step) => return RequestStep::Hold(refused_again(step, of_tenant, jitter)),
+        Trouble::NoAnswer => return RequestStep::Hold(unreachable(of_tenant, jitter)),
         Trouble::BrokenOff | Trouble::NoBlob => {
             return RequestStep::Again { wait: grown(REQUEST_AGAIN, failures, jitter) };
         }
@@ -318,7 +347,7 @@ pub fn after_request(trouble: Trouble, failures: u32, jitter: Jitter) -> Request
             RequestStep::Again { wait: grown(REQUEST_AGAIN, failures, jitter) }
         }
         Disposition::NewToken { .. } => RequestStep::Hold(Hold::FreshToken),
-        Disposition::NeedsTenantAdmin(step) => RequestStep::Hold(admin(step, failures, jitter)),
+        Disposition::NeedsTenantAdmin(step) => RequestStep::Hold(admin(step, of_tenant, jitter)),
         Disposition::NotSubscribed { disabled_by } => RequestStep::Hold(Hold::Resubscribe { disabled_by }),
         Disposition::AlreadyEnabled => RequestStep::Enabled,
         Disposition::StartLater(wait) => RequestStep::StartLater { wait: wait + jitter.spread(wait / 20) },

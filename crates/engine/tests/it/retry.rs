@@ -5,7 +5,8 @@ use std::time::Duration;
 use engine::model::LossKind;
 use engine::problem::ProblemKind;
 use engine::retry::{
-    FetchAttempt, FetchStep, Hold, ONCE_ATTEMPTS, Patience, RequestStep, Trouble, after_fetch, after_request, ends_run,
+    FetchAttempt, FetchStep, Hold, InARow, ONCE_ATTEMPTS, Patience, RequestStep, Trouble, after_fetch, after_request,
+    at_once, ends_run,
 };
 use proptest::prelude::*;
 use protocol::error::{AdminStep, BackOffCause, ConfigurationFault, Disposition, Loss, WebhookFault};
@@ -63,6 +64,11 @@ fn attempt(attempts: u32) -> FetchAttempt {
         patience: Patience::AllDay,
         jitter: STILL,
     }
+}
+
+/// One request that failed so often in a row, and held the tenant up each time.
+fn alone(failures: u32) -> InARow {
+    InARow { request: failures, tenant: failures }
 }
 
 /// Seconds until the next attempt.
@@ -203,7 +209,7 @@ fn a_run_that_somebody_waits_for_ends() {
 
 #[test]
 fn requests_are_answered_by_what_they_asked_for() {
-    let step = |disposition, failures| after_request(Trouble::Answered(disposition), failures, STILL);
+    let step = |disposition, failures| after_request(Trouble::Answered(disposition), alone(failures), STILL);
     assert_eq!(step(Disposition::AlreadyEnabled, 1), RequestStep::Enabled);
     let later = Duration::from_secs(526);
     assert_eq!(step(Disposition::StartLater(later), 1), RequestStep::StartLater { wait: later + later / 20 });
@@ -214,14 +220,44 @@ fn requests_are_answered_by_what_they_asked_for() {
     assert!(matches!(clock, RequestStep::Hold(Hold::Problem { kind: ProblemKind::ClockWrong, .. })), "{clock:?}");
     let webhook = WebhookFault::NotValidated;
     assert_eq!(step(Disposition::WebhookRefused(webhook), 1), RequestStep::WithoutWebhook(webhook));
-    assert_eq!(after_request(Trouble::BrokenOff, 3, STILL), RequestStep::Again { wait: Duration::from_secs(20) });
+    assert_eq!(after_request(Trouble::BrokenOff, alone(3), STILL), RequestStep::Again { wait: Duration::from_secs(20) });
+}
+
+#[test]
+fn what_holds_the_tenant_up_is_asked_for_ever_more_seldom_whichever_content_type_meets_it() {
+    let wait = |trouble, request, tenant| match after_request(trouble, InARow { request, tenant }, STILL) {
+        RequestStep::Hold(Hold::Problem { kind, wait, .. }) => (kind, wait.as_secs()),
+        other => panic!("{other:?}"),
+    };
+    let step = AdminStep::GrantPermission;
+    let refused = Trouble::RefusedAgain(step);
+    // Five types take turns: each meets it for the first time, the tenant for the first to the fifth.
+    let taking_turns: Vec<_> = (1..=5).map(|tenant| wait(refused, 1, tenant)).collect();
+    let in_the_way = ProblemKind::Admin(step);
+    let passing = ProblemKind::ServiceDown;
+    assert_eq!(taking_turns, [(passing, 5), (passing, 10), (in_the_way, 30), (in_the_way, 60), (in_the_way, 120)]);
+    // Once it is called what it is, it is not called a hiccup again because another type is next to meet it.
+    assert_eq!(wait(refused, 2, 9), (in_the_way, 1920));
+    // One type alone, while all others are answered.
+    assert_eq!(wait(refused, 4, 1), (in_the_way, 60));
+    let off = Trouble::Answered(Disposition::NeedsTenantAdmin(step));
+    assert_eq!([wait(off, 1, 3).1, wait(off, 3, 1).1, wait(off, 1, 50).1], [120, 120, 3600]);
+    assert_eq!([wait(Trouble::NoAnswer, 1, 3).1, wait(Trouble::NoAnswer, 1, 50).1], [20, 300]);
+    // What is the type's own matter has nothing to do with it.
+    let broken = after_request(Trouble::BrokenOff, InARow { request: 1, tenant: 9 }, STILL);
+    assert_eq!(broken, RequestStep::Again { wait: Duration::from_secs(5) });
+}
+
+#[test]
+fn one_request_asks_whether_a_hold_is_over() {
+    assert_eq!([at_once(8, false), at_once(8, true), at_once(1, true), at_once(0, true)], [8, 1, 1, 0]);
 }
 
 #[test]
 fn auditing_that_is_off_is_asked_for_again_no_sooner_than_a_start_is_allowed() {
     for failures in 1..10 {
         let off = Trouble::Answered(Disposition::NeedsTenantAdmin(AdminStep::EnableAuditing));
-        let RequestStep::Hold(Hold::Problem { kind, wait, .. }) = after_request(off, failures, STILL) else {
+        let RequestStep::Hold(Hold::Problem { kind, wait, .. }) = after_request(off, alone(failures), STILL) else {
             panic!("no problem is shown")
         };
         assert_eq!(kind.as_str(), "auditing_off");
@@ -234,7 +270,7 @@ proptest! {
     fn no_request_is_repeated_at_once_for_ever_and_none_is_forgotten(failures in 3_u32..100, seed in any::<u64>()) {
         let jitter = engine::model::Jitter { seed, percent: 20 };
         for trouble in troubles() {
-            let wait = match after_request(trouble, failures, jitter) {
+            let wait = match after_request(trouble, alone(failures), jitter) {
                 RequestStep::Again { wait }
                 | RequestStep::PlanAnew { wait }
                 | RequestStep::StartLater { wait }

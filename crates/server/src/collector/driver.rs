@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use engine::model::Pending;
 use engine::pacing::Turns;
+use engine::retry::at_once;
 use engine::tile::{ListingTask, Schedule};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -150,12 +151,14 @@ impl Driver<'_> {
                 Event::Nudged => self.work.ask_pending = true,
                 Event::Listed { content_type, task, begun_at, result } => {
                     self.listed(content_type, task, begun_at, result).await?;
+                    self.memory.has_asked();
                 }
                 Event::Fetched { content, result } => {
                     if let Err(FetchFailure::CommitterGone) = result {
                         return Ok(End::CommitterGone);
                     }
                     self.fetched(content, result).await?;
+                    self.memory.has_asked();
                 }
             }
         }
@@ -237,8 +240,15 @@ impl Driver<'_> {
         Ok(listings || !self.work.contents.is_empty())
     }
 
+    /// Whether one more of a kind may be begun beside those `under_way`.
+    fn has_room(&self, under_way: usize, most: usize) -> bool {
+        // The one that asks whether a hold is over is alone, of whatever kind it is.
+        let under_way = if self.memory.was_held { self.work.tasks.len() } else { under_way };
+        under_way < at_once(most.max(1), self.memory.was_held)
+    }
+
     fn begin_listings(&mut self) {
-        while self.work.listings_under_way() < self.context.settings.limits.listings_per_tenant.max(1) {
+        while self.has_room(self.work.listings_under_way(), self.context.settings.limits.listings_per_tenant) {
             let memory = &*self.memory;
             let waiting = self
                 .work
@@ -261,8 +271,7 @@ impl Driver<'_> {
     }
 
     async fn begin_fetches(&mut self) -> Result<(), LedgerError> {
-        let most = self.context.settings.limits.fetches_per_tenant.max(1);
-        while self.work.fetching < most {
+        while self.has_room(self.work.fetching, self.context.settings.limits.fetches_per_tenant) {
             if self.work.contents.is_empty() {
                 if !self.work.ask_pending {
                     return Ok(());

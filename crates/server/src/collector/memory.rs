@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use engine::problem::ProblemKind;
-use engine::retry::ONCE_ATTEMPTS;
+use engine::retry::{InARow, ONCE_ATTEMPTS};
 use protocol::error::DisabledBy;
 use protocol::ids::ContentType;
 use protocol::time::Timestamp;
@@ -40,6 +40,8 @@ pub(super) struct Memory {
     pub(super) hold: Option<TenantHold>,
     /// How many times in a row the tenant was held up without an answer in between.
     pub(super) held_in_a_row: u32,
+    /// The tenant was held up, and nothing has been asked since that was not.
+    pub(super) was_held: bool,
     throttled_at: Option<Instant>,
     type_failures: BTreeMap<ContentType, u32>,
     type_holds: BTreeMap<ContentType, Instant>,
@@ -88,15 +90,30 @@ impl Memory {
     pub(super) fn release(&mut self) {
         self.hold = None;
         self.held_in_a_row = 0;
+        self.was_held = false;
         self.type_holds.clear();
+    }
+
+    /// How many times in a row the tenant is held up, if it is by what has just failed.
+    pub(super) fn holds_with_this(&self) -> u32 {
+        // Requests that were under way together fail together.
+        self.held_in_a_row.saturating_add(u32::from(!self.is_held()))
+    }
+
+    /// `request` failures of one kind of request, and what they would make of the tenant.
+    pub(super) fn in_a_row(&self, request: u32) -> InARow {
+        InARow { request, tenant: self.holds_with_this() }
+    }
+
+    /// Something was asked to its end. Unless that held the tenant up, it is not.
+    pub(super) fn has_asked(&mut self) {
+        self.was_held &= self.is_held();
     }
 
     /// Holds the tenant up, and says how many times in a row that makes.
     pub(super) fn hold(&mut self, kind: ProblemKind, until: Instant) -> u32 {
-        // Requests that were under way together fail together.
-        if !self.is_held() {
-            self.held_in_a_row += 1;
-        }
+        self.held_in_a_row = self.holds_with_this();
+        self.was_held = true;
         let until = self.hold.map_or(until, |hold| hold.until.max(until));
         self.hold = Some(TenantHold { kind, until, in_a_row: self.held_in_a_row });
         self.held_in_a_row

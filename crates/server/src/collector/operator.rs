@@ -9,6 +9,7 @@ use std::time::Duration;
 use archive::Archive;
 use engine::model::Expired;
 use engine::problem::ProblemKind;
+use engine::retry::InARow;
 use engine::subscription::{SubscriptionAction, decide};
 use ledger::{Ledger, LedgerError};
 use protocol::activity::{
@@ -51,7 +52,7 @@ impl From<LedgerError> for OperatorError {
 
 impl OperatorError {
     fn of(tenant: TenantId, failure: &Failure) -> Self {
-        let (kind, _, _) = judge_request(tenant, failure, 1);
+        let (kind, _, _) = judge_request(tenant, failure, InARow { request: 1, tenant: 1 });
         Self { kind, detail: crate::chain(failure) }
     }
 }

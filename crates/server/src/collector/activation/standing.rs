@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use engine::problem::ProblemKind;
-use engine::retry::{Hold, RequestStep, after_request, ends_run};
+use engine::retry::{Hold, InARow, RequestStep, after_request, ends_run};
 use engine::subscription::{SubscriptionAction, after_refusal};
 use ledger::LedgerError;
 use protocol::error::{AdminStep, Concern};
@@ -140,7 +140,8 @@ impl Worker {
         none_enabled: bool,
     ) -> Result<(), LedgerError> {
         let failures = memory.type_failed(&content_type);
-        let (kind, concern, wait) = judge_request(self.tenant, &failure, mode.patience(0).paced(failures));
+        let in_a_row = memory.in_a_row(failures).paced(mode.patience(0));
+        let (kind, concern, wait) = judge_request(self.tenant, &failure, in_a_row);
         subscriptions::note_failed(context, self.tenant, content_type.clone(), wait).await?;
         let now = context.clock.now();
         let until = Instant::now() + wait;
@@ -177,12 +178,13 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         memory.subscription_failures += 1;
         // What has held the tenant up while its content was listed does so still: the waits do not begin anew.
-        let failures = memory.subscription_failures.max(memory.held_in_a_row.saturating_add(1));
-        let (kind, _, wait) = judge_request(self.tenant, &failure, mode.patience(0).paced(failures));
+        let failures = memory.subscription_failures.max(memory.holds_with_this());
+        let in_a_row = InARow { request: failures, tenant: failures }.paced(mode.patience(0));
+        let (kind, _, wait) = judge_request(self.tenant, &failure, in_a_row);
         if let (Failure::Token(token), ProblemKind::App(_)) = (&failure, kind) {
             context.everybody_waits(kind.as_str(), &*token.cause);
         }
-        if let RequestStep::Hold(Hold::Throttled { told }) = request_step(self.tenant, &failure, failures) {
+        if let RequestStep::Hold(Hold::Throttled { told }) = request_step(self.tenant, &failure, in_a_row) {
             self.budget.throttled(told, judge::jitter(self.tenant));
         }
         memory.hold(kind, Instant::now() + wait);
@@ -219,13 +221,13 @@ impl Worker {
 pub(in crate::collector) fn judge_request(
     tenant: TenantId,
     failure: &Failure,
-    failures: u32,
+    in_a_row: InARow,
 ) -> (ProblemKind, Concern, Duration) {
     if let Judged::NoToken(token) = judge::of_request(failure) {
         let wait = token.retry_at.saturating_duration_since(Instant::now());
         return (token.kind(), Concern::Tenant, wait);
     }
-    match request_step(tenant, failure, failures) {
+    match request_step(tenant, failure, in_a_row) {
         RequestStep::Again { wait } | RequestStep::PlanAnew { wait } => {
             (ProblemKind::ServiceDown, Concern::ContentType, wait)
         }
@@ -243,9 +245,9 @@ pub(in crate::collector) fn judge_request(
     }
 }
 
-fn request_step(tenant: TenantId, failure: &Failure, failures: u32) -> RequestStep {
+fn request_step(tenant: TenantId, failure: &Failure, in_a_row: InARow) -> RequestStep {
     match judge::of_request(failure) {
-        Judged::Trouble(trouble) => after_request(trouble, failures, judge::jitter(tenant)),
+        Judged::Trouble(trouble) => after_request(trouble, in_a_row, judge::jitter(tenant)),
         Judged::NoToken(_) | Judged::Ours => RequestStep::Again { wait: Duration::ZERO },
     }
 }

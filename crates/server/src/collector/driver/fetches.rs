@@ -66,7 +66,7 @@ impl Driver<'_> {
             seen_at: content.seen_at,
             expires: content.content.expires,
             attempts: content.attempts,
-            held_before: self.memory.held_in_a_row,
+            held_before: self.memory.holds_with_this().saturating_sub(1),
             patience: self.mode.patience(self.memory.once.failures(row)),
             jitter: judge::jitter(tenant),
         };

@@ -73,7 +73,8 @@ impl Driver<'_> {
         let failures = self.memory.type_failed(&content_type);
         self.context.metrics.error("listing");
         tracing::debug!(%tenant, %content_type, window = %task.window, error = message, attempt = failures, "listing failed");
-        match after_request(trouble, self.mode.patience(0).paced(failures), judge::jitter(tenant)) {
+        let in_a_row = self.memory.in_a_row(failures).paced(self.mode.patience(0));
+        match after_request(trouble, in_a_row, judge::jitter(tenant)) {
             RequestStep::Again { wait } | RequestStep::PlanAnew { wait } | RequestStep::StartLater { wait } => {
                 let kind = ProblemKind::ServiceDown;
                 if is_shown(kind, failures) {
