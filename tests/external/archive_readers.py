@@ -15,7 +15,7 @@ import pyarrow.parquet
 TENANTRY = os.environ["TENANTRY_BIN"]
 COLUMNS = (
     "tenant_id content_type content_id id creation_time record_type record_type_name operation workload user_id user_key "
-    "user_type organization_id object_id client_ip result_status app_id session_id raw ingested_at commit"
+    "user_type organization_id object_id client_ip result_status app_id session_id raw ingested_at commit variant"
 ).split()
 
 
@@ -39,6 +39,7 @@ with tempfile.TemporaryDirectory() as folder:
         assert schema.field("creation_time").type.tz == "UTC"
         assert pa.types.is_integer(schema.field("record_type").type)
         assert pa.types.is_integer(schema.field("commit").type)
+        assert pa.types.is_boolean(schema.field("variant").type)
 
     # As a data set with its partition columns, as Spark and pandas would open it.
     dataset = pyarrow.dataset.dataset(str(archive), format="parquet", partitioning="hive")

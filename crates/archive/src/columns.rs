@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{ArrayRef, BooleanBuilder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
 use record::View;
@@ -20,6 +20,8 @@ pub(crate) struct Row<'a> {
     pub(crate) view: &'a View<'a>,
     /// `view.creation_time` where it is usable.
     pub(crate) creation_time: Option<Timestamp>,
+    /// Another body of the same second and `Id` was stored before it.
+    pub(crate) is_variant: bool,
 }
 
 /// The columns of the rows gathered so far.
@@ -32,6 +34,7 @@ pub(crate) struct RowBuffer {
     creation_time: TimestampMicrosecondBuilder,
     record_type: Int32Builder,
     user_type: Int32Builder,
+    variant: BooleanBuilder,
 }
 
 /// The text columns that differ from row to row, beside `raw`, in the order of [`crate::COLUMNS`].
@@ -49,6 +52,7 @@ impl RowBuffer {
             creation_time: TimestampMicrosecondBuilder::with_capacity(0).with_timezone("UTC"),
             record_type: Int32Builder::with_capacity(0),
             user_type: Int32Builder::with_capacity(0),
+            variant: BooleanBuilder::with_capacity(0),
         }
     }
 
@@ -76,6 +80,7 @@ impl RowBuffer {
         self.creation_time.append_option(row.creation_time.map(|time| time.timestamp_micros()));
         self.record_type.append_option(view.record_type);
         self.user_type.append_option(view.user_type);
+        self.variant.append_value(row.is_variant);
         self.rows += 1;
     }
 
@@ -101,6 +106,7 @@ impl RowBuffer {
         columns.extend(texts);
         columns.push(self.repeated_time(rows));
         columns.push(repeated_number(self.commit, rows));
+        columns.push(Arc::new(self.variant.finish()));
         self.rows = 0;
         Some(columns)
     }

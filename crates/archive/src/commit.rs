@@ -60,7 +60,7 @@ pub enum Appended {
     New,
     /// In the archive already, or earlier in this commit; not stored again.
     Duplicate,
-    /// Stored beside another body of the same second and `Id`.
+    /// Stored beside another body of the same second and `Id`, and marked in its column.
     Variant,
     /// Kept in quarantine: not UTF-8, or too large to be a row.
     Quarantined,
@@ -229,8 +229,9 @@ impl CommitWriter {
             }
             Found::No => Appended::New,
         };
+        let is_variant = appended == Appended::Variant;
         self.pending.insert(&key);
-        self.days.push(date, key, text, &Row { content, view: &view, creation_time })?;
+        self.days.push(date, key, text, &Row { content, view: &view, creation_time, is_variant })?;
         self.stats.stored += 1;
         self.stats.stored_bytes += raw.len() as u64;
         Ok(appended)

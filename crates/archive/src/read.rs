@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::datatypes::{Int64Type, Schema, TimestampMicrosecondType};
 use bytes::Bytes;
 use chrono::DateTime;
 use parquet::arrow::ProjectionMask;
@@ -43,6 +43,9 @@ pub struct ArchivedRecord {
     pub creation_time: Option<Timestamp>,
     /// Its bytes as delivered.
     pub raw: Bytes,
+    /// Another body of the same second and `Id` was stored before it. Of segments written before variants were marked it is
+    /// never said.
+    pub is_variant: bool,
 }
 
 impl Archive {
@@ -119,6 +122,7 @@ impl RecordReader {
             position::CREATION_TIME,
             position::RAW,
             position::COMMIT,
+            position::VARIANT,
         ];
         self.current = Some(Batches::open_checked(
             &self.archive,
@@ -135,6 +139,8 @@ pub(crate) struct Batches {
     path: PathBuf,
     metadata: Arc<ParquetMetaData>,
     reader: ParquetRecordBatchReader,
+    /// The column `variant` is asked for and not there: the segment is older than it.
+    lacks_variant: bool,
     /// The file, if what is read of it is compared with checksums.
     checked: Option<CheckedFile>,
 }
@@ -170,19 +176,25 @@ impl Batches {
     ) -> Result<Self, ArchiveError> {
         let broken = || ArchiveError::parquet("read", path);
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(broken())?;
-        if metadata.schema().fields() != arrow_schema().fields() {
+        let (found, ours) = (metadata.schema().fields(), arrow_schema());
+        let is_older = ours.fields().split_last().is_some_and(|(_, older)| **found == *older);
+        if !is_older && found != ours.fields() {
             let problem = "its columns are not those of the archive".to_owned();
             return Err(ArchiveError::Damaged { path: path.to_owned(), problem });
         }
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
         let mask = match columns {
-            Some(columns) => ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied()),
+            Some(columns) => {
+                let there = columns.iter().copied().filter(|column| !is_older || *column != position::VARIANT);
+                ProjectionMask::roots(builder.parquet_schema(), there)
+            }
             None => ProjectionMask::all(),
         };
         let metadata = Arc::clone(builder.metadata());
         let reader =
             builder.with_projection(mask).with_batch_size(rows_for(&metadata, batch_rows)).build().map_err(broken())?;
-        Ok(Self { path: path.to_owned(), metadata, reader, checked: None })
+        let lacks_variant = is_older && columns.is_none_or(|columns| columns.contains(&position::VARIANT));
+        Ok(Self { path: path.to_owned(), metadata, reader, lacks_variant, checked: None })
     }
 
     /// A value of the footer.
@@ -211,7 +223,18 @@ impl Iterator for Batches {
             }
             error => ArchiveError::Damaged { path: self.path.clone(), problem: error.to_string() },
         }))
+        .map(|batch| batch.map(|batch| if self.lacks_variant { with_variant(&batch) } else { batch }))
     }
+}
+
+/// A batch of an older segment, with the column `variant` that it lacks: unknown in every row.
+fn with_variant(batch: &RecordBatch) -> RecordBatch {
+    let schema = arrow_schema();
+    let fields = batch.schema_ref().fields().iter().cloned().chain(schema.fields().last().cloned());
+    let unknown: ArrayRef = Arc::new(BooleanArray::new_null(batch.num_rows()));
+    let columns = batch.columns().iter().cloned().chain([unknown]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)
+        .expect("one more column of as many rows, and nullable")
 }
 
 /// Rows that hold about [`BATCH_RAW_BYTES`] of records in the row group with the largest ones. A single record may be as
@@ -241,6 +264,7 @@ fn records(batch: &RecordBatch, after: u64, up_to: u64) -> Vec<ArchivedRecord> {
         (texts(batch, "content_type"), texts(batch, "content_id"), texts(batch, "id"), texts(batch, "raw"));
     let created = micros(batch, "creation_time");
     let commits = batch.column_by_name("commit").expect("the column is in the projection").as_primitive::<Int64Type>();
+    let variants = batch.column_by_name("variant").expect("the column is in the projection").as_boolean().clone();
     let mut records = Vec::with_capacity(batch.num_rows());
     for (row, commit) in commits.values().iter().enumerate() {
         let commit = u64::try_from(*commit).unwrap_or(0);
@@ -254,6 +278,7 @@ fn records(batch: &RecordBatch, after: u64, up_to: u64) -> Vec<ArchivedRecord> {
             id: ids.is_valid(row).then(|| ids.value(row).to_owned()),
             creation_time: created(row).and_then(DateTime::from_timestamp_micros),
             raw: Bytes::copy_from_slice(raw.value(row).as_bytes()),
+            is_variant: variants.is_valid(row) && variants.value(row),
         });
     }
     records

@@ -11,7 +11,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 
 /// The column names, in the order they lie in the file.
-pub const COLUMNS: [&str; 21] = [
+pub const COLUMNS: [&str; 22] = [
     "tenant_id",
     "content_type",
     "content_id",
@@ -33,6 +33,7 @@ pub const COLUMNS: [&str; 21] = [
     "raw",
     "ingested_at",
     "commit",
+    "variant",
 ];
 
 /// Position of a column in [`COLUMNS`], for readers that project.
@@ -43,6 +44,8 @@ pub(crate) mod position {
     pub(crate) const CREATION_TIME: usize = 4;
     pub(crate) const RAW: usize = 18;
     pub(crate) const COMMIT: usize = 20;
+    /// Segments written before variants were marked end without it.
+    pub(crate) const VARIANT: usize = 21;
 }
 
 /// Raw bytes after which a row group is closed: what a reader of whole row groups has to hold, and more than enough for
@@ -67,6 +70,8 @@ pub fn arrow_schema() -> SchemaRef {
             "ingested_at" => Field::new(name, time(), false),
             "record_type" | "user_type" => Field::new(name, DataType::Int32, true),
             "commit" => Field::new(name, DataType::Int64, false),
+            // Null in rows that come from segments written before there was this column.
+            "variant" => Field::new(name, DataType::Boolean, true),
             _ => Field::new(name, DataType::Utf8, true),
         });
         Arc::new(Schema::new(fields.to_vec()))
@@ -83,7 +88,7 @@ pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
     let mut properties = WriterProperties::builder();
     // One value for a whole content or segment, and the column that is not written by this writer: a compressor each would
     // only cost, above all in small segments.
-    for constant in ["tenant_id", "content_type", "raw", "ingested_at", "commit"] {
+    for constant in ["tenant_id", "content_type", "raw", "ingested_at", "commit", "variant"] {
         properties = properties.set_column_compression(ColumnPath::from(constant), Compression::UNCOMPRESSED);
     }
     properties
@@ -115,6 +120,7 @@ mod tests {
             (position::CREATION_TIME, "creation_time"),
             (position::RAW, "raw"),
             (position::COMMIT, "commit"),
+            (position::VARIANT, "variant"),
         ];
         for (position, name) in named {
             assert_eq!(COLUMNS[position], name);

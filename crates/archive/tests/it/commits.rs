@@ -109,6 +109,37 @@ fn the_same_id_with_another_body_is_kept_and_reported() {
 }
 
 #[test]
+fn what_was_stored_beside_another_body_is_marked_and_the_first_is_not() {
+    let mut world = World::new();
+    let body = |id: &str, rest| record(id, "2026-03-04T05:06:07", rest);
+    let marked = |world: &World| -> Vec<String> {
+        let marked = world.records().into_iter().filter(|record| record.is_variant);
+        let mut raw: Vec<_> = marked.map(|record| String::from_utf8(record.raw.to_vec()).unwrap()).collect();
+        raw.sort();
+        raw
+    };
+    // Within one commit, and beside what an earlier one has stored.
+    world.store(&[body(ID, "a"), body(ID, "b"), body("other", "a")]);
+    world.store(&[body(ID, "c"), body("third", "a")]);
+    let variants = ["b", "c"].map(|rest| body(ID, rest));
+    assert_eq!(marked(&world), variants);
+    assert_eq!(world.raw().len(), 5);
+    // A merge takes the marks along, and one of a single file too.
+    world.merge("2026-03-04");
+    world.merge("2026-03-04");
+    assert_eq!(marked(&world), variants);
+    // A commit that was killed before the ledger took it leaves no first body behind: who comes again first is not marked.
+    let mut killed = world.begin();
+    append(&mut killed, body("fourth", "a").as_bytes());
+    killed.finish().unwrap();
+    world.reopen();
+    world.clear(world.last_commit);
+    assert_eq!(world.store(&[body("fourth", "b"), body("fourth", "a")]), [Appended::New, Appended::Variant]);
+    assert!(marked(&world).contains(&body("fourth", "a")));
+    assert_eq!(marked(&world).len(), 3);
+}
+
+#[test]
 fn a_body_that_differs_in_white_space_only_is_another_body() {
     let mut world = World::new();
     let raw = record(ID, "2026-03-04T05:06:07", "a");

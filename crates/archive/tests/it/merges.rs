@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use archive::{Appended, ArchiveError};
 
-use crate::world::{World, record};
+use crate::world::{World, make_older, record};
 
 const DAY: &str = "2026-03-04";
 
@@ -55,6 +55,35 @@ fn repeats_are_found_in_what_was_merged_and_merged_again() {
     assert_eq!(merged[0].rows, 101);
     world.reopen();
     assert_eq!(world.store(&records), [Appended::Duplicate; 100]);
+}
+
+#[test]
+fn segments_older_than_the_mark_of_variants_are_read_asked_and_merged_as_not_marked() {
+    let mut world = World::new();
+    let body = |id: &str, rest| record(id, &at(7), rest);
+    world.store(&[body("a", "1"), body("a", "2"), body("b", "1")]);
+    make_older(&world.archive, &mut world.visible[0]);
+    world.reopen();
+    assert_eq!(world.raw().len(), 3);
+    assert!(world.records().iter().all(|record| !record.is_variant));
+    assert_eq!(world.store(&[body("a", "2"), body("b", "2")]), [Appended::Duplicate, Appended::Variant]);
+    let marked = |world: &World| -> Vec<_> {
+        world.records().into_iter().filter(|record| record.is_variant).map(|record| record.raw).collect()
+    };
+    assert_eq!(marked(&world), [body("b", "2")]);
+    let before = world.raw();
+    for _ in 0..2 {
+        world.merge(DAY);
+        assert_eq!(marked(&world), [body("b", "2")]);
+        assert_eq!(world.raw(), before);
+    }
+    // A date of nothing but older ones, sorted or not.
+    world.store(&[record("c", "2026-03-05T00:00:00", "")]);
+    make_older(&world.archive, world.visible.last_mut().unwrap());
+    world.merge("2026-03-05");
+    make_older(&world.archive, world.visible.last_mut().unwrap());
+    world.merge("2026-03-05");
+    assert_eq!(world.raw().len(), 5);
 }
 
 #[test]

@@ -7,6 +7,10 @@ use archive::{
     Appended, Archive, ArchiveOptions, ArchivedRecord, CommitWriter, Committed, ContentRef, NewCommit, Removed,
     Segment, SegmentSet,
 };
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::file::properties::WriterProperties;
 use protocol::ids::{ContentId, ContentType, TenantId};
 use protocol::time::{Timestamp, parse_timestamp};
 use tempfile::TempDir;
@@ -141,6 +145,25 @@ impl World {
     pub(crate) fn sidecar_path(&self, segment: &Segment) -> PathBuf {
         self.archive.root().join("_dedup").join(segment.path()).with_extension("keys")
     }
+}
+
+/// Writes a segment anew as it was written before there was a column `variant`.
+pub(crate) fn make_older(archive: &Archive, segment: &mut Segment) {
+    let path = archive.segment_path(segment);
+    let file = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
+    let footer = file.metadata().file_metadata().key_value_metadata().cloned();
+    let properties = WriterProperties::builder().set_key_value_metadata(footer).build();
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let columns: Vec<_> = (0..archive::COLUMNS.len() - 1).collect();
+    let schema = Arc::new(archive::arrow_schema().project(&columns).unwrap());
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options).unwrap();
+    for batch in file.build().unwrap() {
+        writer.write(&batch.unwrap().project(&columns).unwrap()).unwrap();
+    }
+    let bytes = writer.into_inner().unwrap();
+    segment.bytes = bytes.len() as u64;
+    segment.digest = *blake3::hash(&bytes).as_bytes();
+    std::fs::write(&path, bytes).unwrap();
 }
 
 pub(crate) fn append(writer: &mut CommitWriter, raw: &[u8]) -> Appended {

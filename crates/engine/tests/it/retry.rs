@@ -220,7 +220,10 @@ fn requests_are_answered_by_what_they_asked_for() {
     assert!(matches!(clock, RequestStep::Hold(Hold::Problem { kind: ProblemKind::ClockWrong, .. })), "{clock:?}");
     let webhook = WebhookFault::NotValidated;
     assert_eq!(step(Disposition::WebhookRefused(webhook), 1), RequestStep::WithoutWebhook(webhook));
-    assert_eq!(after_request(Trouble::BrokenOff, alone(3), STILL), RequestStep::Again { wait: Duration::from_secs(20) });
+    assert_eq!(
+        after_request(Trouble::BrokenOff, alone(3), STILL),
+        RequestStep::Again { wait: Duration::from_secs(20) }
+    );
 }
 
 #[test]

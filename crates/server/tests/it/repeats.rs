@@ -9,8 +9,10 @@ use archive::{Archive, ArchiveOptions};
 use bytes::Bytes;
 use emulator::FaultPlan;
 use http::Request;
+use ledger::Ledger;
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
+use server::collector::segments::segment_of;
 
 use crate::hostile::{Forged, Forger, feed};
 use crate::rig::{Rig, small_world};
@@ -68,6 +70,12 @@ async fn a_record_that_comes_again_in_any_way_is_stored_once_and_another_body_be
         let archived = rig.archived().await.remove(&tenant).unwrap();
         let wanted = [record("a", "x"), record("b", "x"), record("c", "x"), record("c", "y"), record("d", "x")];
         assert_eq!(archived, wanted.map(Bytes::from).into_iter().collect::<BTreeSet<_>>(), "restarts: {restarts}");
+        // Another body is marked, the one that came first is not.
+        let (_, rows) = rig.ledger.all_segments().await.unwrap().into_iter().next().unwrap();
+        let segments = rows.iter().map(|row| segment_of(tenant, row).unwrap()).collect();
+        let marked = rig.archive.read_all(segments).map(Result::unwrap).filter(|record| record.is_variant);
+        let marked: Vec<_> = marked.map(|record| record.raw).collect();
+        assert_eq!(marked, [Bytes::from(record("c", "y"))], "restarts: {restarts}");
         let coverage = rig.coverage().await;
         let general = coverage.iter().find(|row| row.content_type.as_str() == "Audit.General").unwrap();
         assert_eq!((general.archived, general.records, general.duplicates, general.variants), (5, 17, 12, 1));

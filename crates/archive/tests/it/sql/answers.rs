@@ -3,6 +3,7 @@
 use archive::sql::{Format, QueryEngine, QueryError, QueryOptions, write_results};
 
 use super::fixture::{ALPHA, BETA, Fixture, usual};
+use crate::world::make_older;
 
 #[tokio::test]
 async fn what_sql_people_expect_is_answered() {
@@ -107,6 +108,22 @@ async fn every_record_comes_back_byte_for_byte() {
     found.sort();
     assert_eq!(found, expected);
     assert_eq!(written.rows, 7);
+}
+
+#[tokio::test]
+async fn variants_can_be_asked_for_beside_segments_older_than_their_mark() {
+    let mut fixture = Fixture::empty();
+    let body = |id: &str, note| format!(r#"{{"Id":"{id}","CreationTime":"2026-03-04T10:00:00","Operation":"{note}"}}"#);
+    fixture.commit(ALPHA, 1, &[body("a", "first"), body("b", "first")]);
+    make_older(&fixture.archive, &mut fixture.segments[0]);
+    fixture.commit(ALPHA, 2, &[body("a", "second"), body("c", "first"), body("c", "second")]);
+    let ask = async |filter: &str| {
+        fixture.rows(&format!("SELECT id, operation FROM audit WHERE {filter} ORDER BY 1, 2")).await
+    };
+    assert_eq!(ask("variant").await, ["a,second", "c,second"]);
+    assert_eq!(ask("variant IS NOT TRUE").await, ["a,first", "b,first", "c,first"]);
+    assert_eq!(ask("variant IS NULL").await, ["a,first", "b,first"]);
+    assert_eq!(fixture.rows("SELECT count(variant), count(*) FROM audit").await, ["3,5"]);
 }
 
 #[tokio::test]
