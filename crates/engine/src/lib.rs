@@ -5,6 +5,7 @@ pub mod consent;
 pub mod coverage;
 pub mod credential;
 pub mod hindrance;
+pub mod lease;
 pub mod model;
 pub mod pacing;
 pub mod problem;

@@ -5,6 +5,7 @@ mod coverage;
 mod credential;
 mod hindrance;
 mod history;
+mod lease;
 mod pacing;
 mod problem;
 mod retention;
