@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::lease::Epoch;
 use engine::model::CommitNumber;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
@@ -108,6 +109,17 @@ pub enum LedgerError {
         tenant: TenantId,
         /// `date/commit-part`.
         segment: String,
+    },
+    /// The write was made under a lease that is over, or that is another tenant's.
+    #[error(
+        "tenant {tenant} is not held under epoch {} any more: another worker has it or will have it, this one stops working on it",
+        epoch.0
+    )]
+    LeaseLost {
+        /// The tenant.
+        tenant: TenantId,
+        /// Under which it was held.
+        epoch: Epoch,
     },
     /// A write on a handle that was opened for reading.
     #[error("the ledger {place} was opened for reading only")]
@@ -297,6 +309,11 @@ impl LedgerError {
         matches!(self, Self::Unreachable { .. })
     }
 
+    /// Whether another worker has the tenant, or may have it: stop working on it.
+    pub fn is_lost_lease(&self) -> bool {
+        matches!(self, Self::LeaseLost { .. })
+    }
+
     /// Whether the same call may succeed later without anybody having changed the program or the ledger.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::DiskFull { .. } | Self::Busy { .. } | Self::Io { .. } | Self::Unreachable { .. })
@@ -315,6 +332,7 @@ impl LedgerError {
             | Self::OverlappingTile { .. }
             | Self::SegmentRefused { .. }
             | Self::SegmentNotVisible { .. }
+            | Self::LeaseLost { .. }
             | Self::ReadOnly { .. } => true,
             Self::Missing { .. }
             | Self::CannotOpen { .. }

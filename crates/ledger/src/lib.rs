@@ -25,9 +25,11 @@ pub mod migrate;
 pub mod postgres;
 pub mod sqlite;
 mod values;
+pub mod workers;
 
 pub use error::{LedgerError, Place};
 pub use location::{Location, OpenLedger};
+pub use workers::Workers;
 
 /// What every method of [`Ledger`] returns.
 pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;

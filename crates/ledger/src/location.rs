@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::postgres::{Claim, ClaimError, PgLedger, PgOptions};
 use crate::sqlite::{OpenOptions, SqliteLedger};
-use crate::{Ledger, LedgerError};
+use crate::{Ledger, LedgerError, Workers};
 
 /// Where a ledger is.
 #[derive(Debug, Clone)]
@@ -69,6 +69,14 @@ impl Location {
 impl OpenLedger {
     /// As everybody uses it.
     pub fn shared(&self) -> Arc<dyn Ledger> {
+        match self {
+            Self::File(ledger) => Arc::new(ledger.clone()),
+            Self::Database(ledger) => Arc::new(ledger.clone()),
+        }
+    }
+
+    /// As workers use it that share its tenants out among themselves.
+    pub fn workers(&self) -> Arc<dyn Workers> {
         match self {
             Self::File(ledger) => Arc::new(ledger.clone()),
             Self::Database(ledger) => Arc::new(ledger.clone()),

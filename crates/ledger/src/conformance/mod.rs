@@ -16,7 +16,7 @@ use engine::model::{
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 
-use crate::{Ledger, LedgerError, LedgerFuture};
+use crate::{Ledger, LedgerError, LedgerFuture, Workers};
 
 pub mod commits;
 pub mod consents;
@@ -26,6 +26,7 @@ pub mod handles;
 pub mod hindrances;
 pub mod history;
 pub mod identity;
+pub mod leases;
 pub mod notes;
 pub mod sealed;
 #[cfg(test)]
@@ -37,7 +38,11 @@ pub mod webhooks;
 /// One ledger, empty at first, that can be opened any number of times.
 pub trait Fixture {
     /// Opens one more handle. Everything that was acknowledged on any handle before is there.
-    fn open(&self) -> Arc<dyn Ledger>;
+    fn open(&self) -> Arc<dyn Ledger> {
+        self.open_for_workers()
+    }
+    /// The same, for workers that share its tenants out.
+    fn open_for_workers(&self) -> Arc<dyn Workers>;
     /// Opens a handle that cannot write.
     fn open_read_only(&self) -> Arc<dyn Ledger>;
     /// Everything the back end's own check finds wrong.
@@ -125,6 +130,15 @@ macro_rules! for_each_conformance_case {
             handles::of_two_workers_with_one_number_one_wins,
             handles::a_hundred_calls_at_once_each_succeed_or_fail_on_their_own,
             handles::a_reader_reads_while_another_writes_and_cannot_write,
+            leases::a_worker_takes_what_nobody_holds_and_no_more_than_it_asks_for,
+            leases::what_is_given_back_is_taken_under_the_next_epoch,
+            leases::who_is_silent_loses_its_tenants_and_writes_nothing_more,
+            leases::who_comes_back_before_others_took_goes_on_as_before,
+            leases::a_lease_is_for_its_own_tenant_alone,
+            leases::every_write_of_a_tenant_is_refused_under_a_lost_lease,
+            leases::who_holds_nothing_may_still_take_notes_for_the_one_who_does,
+            leases::who_leaves_leaves_nothing_behind,
+            leases::a_purged_tenant_is_nobodys,
             history::random_histories_match_the_model,
             history::a_call_that_was_dropped_happened_whole_or_not_at_all,
         }

@@ -41,7 +41,8 @@ const fn table(
     Table { name, columns, key, counted }
 }
 
-/// Every table but `revision` and `identity`, whose one row is always there.
+/// Every table but `revision` and `identity`, whose one row is always there, and every column but those that say which
+/// worker holds what: nobody is at work while a ledger is moved.
 pub(super) const TABLES: &[Table] = &[
     table(
         "tenant",

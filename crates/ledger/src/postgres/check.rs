@@ -43,6 +43,11 @@ const RULES: &[&str] = &[
     "SELECT 'segment ' || date || '/' || number || '-' || part || ' is of a commit that has not happened' FROM segment
      JOIN tenant USING (tenant) WHERE number > last_commit OR number < 1",
     "SELECT 'tenant ' || id || ' has a revision that has not been given' FROM tenant, revision WHERE revision > greatest",
+    "SELECT 'worker ' || name || ' counts ' || held || ' tenants but has ' || found FROM
+     (SELECT name, held, (SELECT count(*) FROM tenant AS t WHERE t.lease_worker = w.worker) AS found FROM worker AS w) AS c
+     WHERE held <> found",
+    "SELECT 'tenant ' || id || ' is held by a worker that is not there' FROM tenant
+     WHERE lease_worker IS NOT NULL AND lease_worker NOT IN (SELECT worker FROM worker)",
 ];
 
 pub(super) async fn check(session: &Session<'_>) -> Done<Vec<String>> {

@@ -15,6 +15,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
+use engine::lease::Lease;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -22,6 +23,7 @@ use engine::model::{
 };
 use engine::retention::Expiry;
 use engine::webhook::Webhook;
+use futures_util::future::join;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 
@@ -42,6 +44,7 @@ mod coverage;
 mod fault;
 mod hindrances;
 mod identity;
+mod leases;
 mod notes;
 mod rows;
 mod schema;
@@ -89,6 +92,8 @@ impl PgOptions {
 pub struct PgLedger {
     worker: Arc<Worker>,
     read_only: bool,
+    /// What a write of a tenant must hold, if anything.
+    lease: Option<Lease>,
 }
 
 impl PgLedger {
@@ -99,7 +104,7 @@ impl PgLedger {
     /// When the server cannot be reached or refuses us, when the database is no ledger, or is of a newer version.
     pub fn open(options: PgOptions) -> Result<Self, LedgerError> {
         let read_only = options.read_only;
-        Ok(Self { worker: Arc::new(Worker::start(options)?), read_only })
+        Ok(Self { worker: Arc::new(Worker::start(options)?), read_only, lease: None })
     }
 
     /// Where it is, without the password.
@@ -160,6 +165,19 @@ impl PgLedger {
         }
         Box::pin(self.worker.call(Kind::Write, work))
     }
+
+    /// A write of one tenant: under this handle's lease, if it has one. Asking for that costs no round trip of its own.
+    fn write_of<T, W>(&self, tenant: TenantId, work: W) -> LedgerFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: for<'s> AsyncFn(&'s Session<'s>) -> Done<T> + Send + 'static,
+    {
+        let Some(lease) = self.lease else { return self.write(work) };
+        self.write(async move |session| {
+            let (held, done) = join(leases::check(session, &lease, tenant), work(session)).await;
+            held.and(done)
+        })
+    }
 }
 
 impl std::fmt::Debug for PgLedger {
@@ -192,11 +210,11 @@ impl Ledger for PgLedger {
     }
 
     fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool> {
-        self.write(async move |session| tenants::set_state(session, id, state, now).await)
+        self.write_of(id, async move |session| tenants::set_state(session, id, state, now).await)
     }
 
     fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| tenants::purge(session, id).await)
+        self.write_of(id, async move |session| tenants::purge(session, id).await)
     }
 
     fn set_problem(
@@ -206,7 +224,7 @@ impl Ledger for PgLedger {
         problem: Option<Problem>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| {
+        self.write_of(id, async move |session| {
             tenants::set_problem(session, id, content_type.as_ref(), problem.as_ref(), now).await
         })
     }
@@ -287,15 +305,15 @@ impl Ledger for PgLedger {
         listed: Vec<(ContentType, Option<bool>)>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| tenants::subscriptions_listed(session, tenant, &listed, now).await)
+        self.write_of(tenant, async move |session| tenants::subscriptions_listed(session, tenant, &listed, now).await)
     }
 
     fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| tenants::start_requested(session, tenant, &content_type, now).await)
+        self.write_of(tenant, async move |session| tenants::start_requested(session, tenant, &content_type, now).await)
     }
 
     fn was_enabled(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| hindrances::seen_enabled(session, tenant, &content_type, now).await)
+        self.write_of(tenant, async move |session| hindrances::seen_enabled(session, tenant, &content_type, now).await)
     }
 
     fn webhooks(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Webhook>> {
@@ -307,11 +325,11 @@ impl Ledger for PgLedger {
     }
 
     fn write_webhooks(&self, tenant: TenantId, webhooks: Vec<Webhook>, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| webhooks::write(session, tenant, &webhooks, now).await)
+        self.write_of(tenant, async move |session| webhooks::write(session, tenant, &webhooks, now).await)
     }
 
     fn notified(&self, tenant: TenantId, content_types: Vec<ContentType>, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| webhooks::notified(session, tenant, &content_types, now).await)
+        self.write_of(tenant, async move |session| webhooks::notified(session, tenant, &content_types, now).await)
     }
 
     fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>> {
@@ -319,15 +337,15 @@ impl Ledger for PgLedger {
     }
 
     fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64> {
-        self.write(async move |session| contents::listed(session, tenant, &contents, now).await)
+        self.write_of(tenant, async move |session| contents::listed(session, tenant, &contents, now).await)
     }
 
     fn entries_refused(&self, tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> LedgerFuture<'_, u64> {
-        self.write(async move |session| contents::refused(session, tenant, &entries, now).await)
+        self.write_of(tenant, async move |session| contents::refused(session, tenant, &entries, now).await)
     }
 
     fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| coverage::tile_listed(session, tenant, &content_type, &tile).await)
+        self.write_of(tenant, async move |session| coverage::tile_listed(session, tenant, &content_type, &tile).await)
     }
 
     fn pending(
@@ -351,11 +369,13 @@ impl Ledger for PgLedger {
         message: String,
         next_attempt_at: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| contents::failed(session, tenant, row, &message, next_attempt_at).await)
+        self.write_of(tenant, async move |session| {
+            contents::failed(session, tenant, row, &message, next_attempt_at).await
+        })
     }
 
     fn content_lost(&self, tenant: TenantId, row: i64, loss: Loss, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| contents::lost(session, tenant, row, &loss, now).await)
+        self.write_of(tenant, async move |session| contents::lost(session, tenant, row, &loss, now).await)
     }
 
     fn content_state(
@@ -368,11 +388,11 @@ impl Ledger for PgLedger {
     }
 
     fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| commits::commit(session, &commit).await)
+        self.write_of(commit.tenant, async move |session| commits::commit(session, &commit).await)
     }
 
     fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired> {
-        self.write(async move |session| commits::expire_segments(session, tenant, &expiry, now).await)
+        self.write_of(tenant, async move |session| commits::expire_segments(session, tenant, &expiry, now).await)
     }
 
     fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained> {
@@ -395,7 +415,9 @@ impl Ledger for PgLedger {
         added: Vec<SegmentRow>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| commits::replace_segments(session, tenant, number, &removed, &added, now).await)
+        self.write_of(tenant, async move |session| {
+            commits::replace_segments(session, tenant, number, &removed, &added, now).await
+        })
     }
 
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
@@ -403,7 +425,7 @@ impl Ledger for PgLedger {
     }
 
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| commits::obsolete_deleted(session, tenant, &segments).await)
+        self.write_of(tenant, async move |session| commits::obsolete_deleted(session, tenant, &segments).await)
     }
 
     fn set_segment_problem(
@@ -413,7 +435,7 @@ impl Ledger for PgLedger {
         problem: Option<String>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| {
+        self.write_of(tenant, async move |session| {
             commits::set_segment_problem(session, tenant, &segment, problem.as_deref(), now).await
         })
     }
@@ -451,7 +473,7 @@ impl Ledger for PgLedger {
     }
 
     fn retry_lost(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64> {
-        self.write(async move |session| notes::retry_lost(session, tenant, now).await)
+        self.write_of(tenant, async move |session| notes::retry_lost(session, tenant, now).await)
     }
 
     fn relisted(
@@ -462,10 +484,12 @@ impl Ledger for PgLedger {
         found: u64,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(async move |session| notes::relisted(session, tenant, &content_type, requests, found, now).await)
+        self.write_of(tenant, async move |session| {
+            notes::relisted(session, tenant, &content_type, requests, found, now).await
+        })
     }
 
     fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64> {
-        self.write(async move |session| coverage::fold(session, tenant, before, limit).await)
+        self.write_of(tenant, async move |session| coverage::fold(session, tenant, before, limit).await)
     }
 }

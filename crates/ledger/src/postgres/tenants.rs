@@ -94,6 +94,7 @@ pub(super) async fn purge(session: &Session<'_>, id: TenantId) -> Done<()> {
     if tenant.state != TenantState::Removed {
         return Err(LedgerError::NotRemoved { tenant: id }.into());
     }
+    super::leases::drop_tenant(session, id).await?;
     // Everything else hangs on this row and goes with it: for a tenant of years that takes its time.
     session.batch("SET LOCAL statement_timeout = 0").await?;
     session.run("DELETE FROM tenant WHERE id = $1", &[id.as_uuid()]).await?;

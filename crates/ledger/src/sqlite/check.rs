@@ -45,6 +45,11 @@ const RULES: &[&str] = &[
      JOIN tenant USING (tenant) WHERE number > last_commit OR number < 1",
     "SELECT 'tenant ' || hex(id) || ' has a revision that has not been given' FROM tenant, revision
      WHERE revision > greatest",
+    "SELECT 'worker ' || name || ' counts ' || held || ' tenants but has ' || found FROM
+     (SELECT name, held, (SELECT count(*) FROM tenant AS t WHERE t.lease_worker = w.worker) AS found FROM worker AS w) AS c
+     WHERE held <> found",
+    "SELECT 'tenant ' || hex(id) || ' is held by a worker that is not there' FROM tenant
+     WHERE lease_worker IS NOT NULL AND lease_worker NOT IN (SELECT worker FROM worker)",
 ];
 
 pub(super) fn check(connection: &Connection) -> Done<Vec<String>> {

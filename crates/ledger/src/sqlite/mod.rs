@@ -14,6 +14,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
+use engine::lease::Lease;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -38,6 +39,7 @@ mod coverage;
 mod fault;
 mod hindrances;
 mod identity;
+mod leases;
 mod notes;
 mod rows;
 mod schema;
@@ -73,6 +75,8 @@ impl Default for OpenOptions {
 #[derive(Clone)]
 pub struct SqliteLedger {
     shared: Arc<Shared>,
+    /// What a write of a tenant must hold, if anything.
+    lease: Option<Lease>,
 }
 
 struct Shared {
@@ -102,7 +106,7 @@ impl SqliteLedger {
         };
         let connection = schema::connect(&path, Access::Read, options.busy_timeout)?;
         let reader = worker(path.clone(), connection, Kind::Read)?;
-        Ok(Self { shared: Arc::new(Shared { path, writer, reader }) })
+        Ok(Self { shared: Arc::new(Shared { path, writer, reader }), lease: None })
     }
 
     /// The file.
@@ -139,6 +143,19 @@ impl SqliteLedger {
                 Box::pin(std::future::ready(Err(refused)))
             }
         }
+    }
+
+    /// A write of one tenant: under this handle's lease, if it has one.
+    fn write_of<T, W>(&self, tenant: TenantId, mut work: W) -> LedgerFuture<'_, T>
+    where
+        T: Send + 'static,
+        W: FnMut(&Connection) -> Done<T> + Send + 'static,
+    {
+        let Some(lease) = self.lease else { return self.write(work) };
+        self.write(move |connection| {
+            leases::check(connection, &lease, tenant)?;
+            work(connection)
+        })
     }
 }
 
@@ -189,11 +206,11 @@ impl Ledger for SqliteLedger {
     }
 
     fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool> {
-        self.write(move |connection| tenants::set_state(connection, id, state, now))
+        self.write_of(id, move |connection| tenants::set_state(connection, id, state, now))
     }
 
     fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| tenants::purge(connection, id))
+        self.write_of(id, move |connection| tenants::purge(connection, id))
     }
 
     fn set_problem(
@@ -203,7 +220,9 @@ impl Ledger for SqliteLedger {
         problem: Option<Problem>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| tenants::set_problem(connection, id, content_type.as_ref(), problem.as_ref(), now))
+        self.write_of(id, move |connection| {
+            tenants::set_problem(connection, id, content_type.as_ref(), problem.as_ref(), now)
+        })
     }
 
     fn add_invitation(&self, invitation: NewInvitation, now: Timestamp) -> LedgerFuture<'_, InvitationNumber> {
@@ -282,15 +301,15 @@ impl Ledger for SqliteLedger {
         listed: Vec<(ContentType, Option<bool>)>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| tenants::subscriptions_listed(connection, tenant, &listed, now))
+        self.write_of(tenant, move |connection| tenants::subscriptions_listed(connection, tenant, &listed, now))
     }
 
     fn start_requested(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| tenants::start_requested(connection, tenant, &content_type, now))
+        self.write_of(tenant, move |connection| tenants::start_requested(connection, tenant, &content_type, now))
     }
 
     fn was_enabled(&self, tenant: TenantId, content_type: ContentType, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| hindrances::seen_enabled(connection, tenant, &content_type, now))
+        self.write_of(tenant, move |connection| hindrances::seen_enabled(connection, tenant, &content_type, now))
     }
 
     fn webhooks(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<Webhook>> {
@@ -302,11 +321,11 @@ impl Ledger for SqliteLedger {
     }
 
     fn write_webhooks(&self, tenant: TenantId, webhooks: Vec<Webhook>, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| webhooks::write(connection, tenant, &webhooks, now))
+        self.write_of(tenant, move |connection| webhooks::write(connection, tenant, &webhooks, now))
     }
 
     fn notified(&self, tenant: TenantId, content_types: Vec<ContentType>, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| webhooks::notified(connection, tenant, &content_types, now))
+        self.write_of(tenant, move |connection| webhooks::notified(connection, tenant, &content_types, now))
     }
 
     fn tiles(&self, tenant: TenantId, content_type: ContentType) -> LedgerFuture<'_, Vec<Tile>> {
@@ -314,15 +333,15 @@ impl Ledger for SqliteLedger {
     }
 
     fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64> {
-        self.write(move |connection| contents::listed(connection, tenant, &contents, now))
+        self.write_of(tenant, move |connection| contents::listed(connection, tenant, &contents, now))
     }
 
     fn entries_refused(&self, tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> LedgerFuture<'_, u64> {
-        self.write(move |connection| contents::refused(connection, tenant, &entries, now))
+        self.write_of(tenant, move |connection| contents::refused(connection, tenant, &entries, now))
     }
 
     fn tile_listed(&self, tenant: TenantId, content_type: ContentType, tile: Tile) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| coverage::tile_listed(connection, tenant, &content_type, &tile))
+        self.write_of(tenant, move |connection| coverage::tile_listed(connection, tenant, &content_type, &tile))
     }
 
     fn pending(
@@ -346,11 +365,11 @@ impl Ledger for SqliteLedger {
         message: String,
         next_attempt_at: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| contents::failed(connection, tenant, row, &message, next_attempt_at))
+        self.write_of(tenant, move |connection| contents::failed(connection, tenant, row, &message, next_attempt_at))
     }
 
     fn content_lost(&self, tenant: TenantId, row: i64, loss: Loss, now: Timestamp) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| contents::lost(connection, tenant, row, &loss, now))
+        self.write_of(tenant, move |connection| contents::lost(connection, tenant, row, &loss, now))
     }
 
     fn content_state(
@@ -363,11 +382,11 @@ impl Ledger for SqliteLedger {
     }
 
     fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| commits::commit(connection, &commit))
+        self.write_of(commit.tenant, move |connection| commits::commit(connection, &commit))
     }
 
     fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired> {
-        self.write(move |connection| commits::expire_segments(connection, tenant, &expiry, now))
+        self.write_of(tenant, move |connection| commits::expire_segments(connection, tenant, &expiry, now))
     }
 
     fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained> {
@@ -390,7 +409,9 @@ impl Ledger for SqliteLedger {
         added: Vec<SegmentRow>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| commits::replace_segments(connection, tenant, number, &removed, &added, now))
+        self.write_of(tenant, move |connection| {
+            commits::replace_segments(connection, tenant, number, &removed, &added, now)
+        })
     }
 
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
@@ -398,7 +419,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| commits::obsolete_deleted(connection, tenant, &segments))
+        self.write_of(tenant, move |connection| commits::obsolete_deleted(connection, tenant, &segments))
     }
 
     fn set_segment_problem(
@@ -408,7 +429,7 @@ impl Ledger for SqliteLedger {
         problem: Option<String>,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| {
+        self.write_of(tenant, move |connection| {
             commits::set_segment_problem(connection, tenant, &segment, problem.as_deref(), now)
         })
     }
@@ -446,7 +467,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn retry_lost(&self, tenant: TenantId, now: Timestamp) -> LedgerFuture<'_, u64> {
-        self.write(move |connection| notes::retry_lost(connection, tenant, now))
+        self.write_of(tenant, move |connection| notes::retry_lost(connection, tenant, now))
     }
 
     fn relisted(
@@ -457,10 +478,12 @@ impl Ledger for SqliteLedger {
         found: u64,
         now: Timestamp,
     ) -> LedgerFuture<'_, ()> {
-        self.write(move |connection| notes::relisted(connection, tenant, &content_type, requests, found, now))
+        self.write_of(tenant, move |connection| {
+            notes::relisted(connection, tenant, &content_type, requests, found, now)
+        })
     }
 
     fn fold(&self, tenant: TenantId, before: Timestamp, limit: u32) -> LedgerFuture<'_, u64> {
-        self.write(move |connection| coverage::fold(connection, tenant, before, limit))
+        self.write_of(tenant, move |connection| coverage::fold(connection, tenant, before, limit))
     }
 }

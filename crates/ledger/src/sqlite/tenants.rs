@@ -90,6 +90,7 @@ pub(super) fn purge(connection: &Connection, id: TenantId) -> Done<()> {
     if tenant.state != TenantState::Removed {
         return Err(LedgerError::NotRemoved { tenant: id }.into());
     }
+    super::leases::drop_tenant(connection, id)?;
     // Everything else hangs on this row and goes with it.
     sql(connection, "DELETE FROM tenant WHERE id = ?1")?.execute([id.as_uuid().as_bytes()])?;
     // But for who came from it, which may be there before the tenant is.

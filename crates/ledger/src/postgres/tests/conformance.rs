@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use super::{few, plans};
-use crate::Ledger;
 use crate::conformance::server::PgServer;
 use crate::conformance::{Fixture, block_on, run};
 use crate::postgres::{PgLedger, PgOptions};
+use crate::{Ledger, Workers};
 
 /// An empty ledger that nobody else has: a schema, which is made a hundred times faster than a database.
 struct Schema {
@@ -21,7 +21,7 @@ impl Schema {
 }
 
 impl Fixture for Schema {
-    fn open(&self) -> Arc<dyn Ledger> {
+    fn open_for_workers(&self) -> Arc<dyn Workers> {
         Arc::new(PgLedger::open(self.options()).unwrap())
     }
 

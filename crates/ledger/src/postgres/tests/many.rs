@@ -1,7 +1,9 @@
 //! Several workers on one database: what each sees is in order, and nothing is counted twice or lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use engine::lease::{Lease, WorkerId};
 use engine::model::{Commit, CommitNumber, TenantState};
 use protocol::ids::ContentType;
 
@@ -9,7 +11,7 @@ use super::Database;
 use crate::conformance::server::PgServer;
 use crate::conformance::{all_pending, archived, block_on, commit, content, hours, noon, segment, tenant};
 use crate::postgres::PgLedger;
-use crate::{Ledger, LedgerError};
+use crate::{Ledger, LedgerError, Workers};
 
 const WORKERS: u64 = 4;
 
@@ -153,4 +155,53 @@ fn one_tenant_that_all_workers_add_at_once_is_added_by_one() {
     });
     assert_eq!(added.load(Ordering::SeqCst), 20);
     assert_eq!(block_on(database.ledger().tenants_since(0)).unwrap().0, 20, "no revision was given for nothing");
+}
+
+#[test]
+fn workers_that_die_and_come_back_while_they_write_never_write_after_their_successor() {
+    const TENANTS: u64 = 3;
+    let server = PgServer::start();
+    let database = Database::new(&server);
+    let ledger = database.ledger();
+    for number in 0..TENANTS {
+        block_on(ledger.add_tenant(tenant(number), String::new(), noon(), noon())).unwrap();
+    }
+    // Tenant, commit number, epoch: as each worker was told that it had happened.
+    let written = std::sync::Mutex::new(Vec::new());
+    let refused = std::sync::atomic::AtomicU64::new(0);
+    at_once(&database, |number, ledger| {
+        let me = WorkerId([u8::try_from(number).unwrap(); 16]);
+        let mut believed: Vec<Lease> = Vec::new();
+        for round in 0..60 {
+            // Every other time it is dead at once by the server's clock, and does not know.
+            let lease_time = if (round + number) % 2 == 0 { Duration::from_secs(60) } else { Duration::ZERO };
+            block_on(ledger.alive(me, String::new(), lease_time)).unwrap();
+            believed.extend(block_on(ledger.take(me, 2)).unwrap());
+            believed.retain(|lease| {
+                let next = block_on(ledger.tenant(lease.tenant)).unwrap().unwrap().last_commit.0 + 1;
+                let mine = Commit { tenant: lease.tenant, ..commit(next) };
+                match block_on(ledger.under(*lease).commit(mine)) {
+                    Ok(()) => written.lock().unwrap().push((lease.tenant, next, lease.epoch)),
+                    Err(LedgerError::LeaseLost { .. }) => {
+                        refused.fetch_add(1, Ordering::SeqCst);
+                        return false;
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+                true
+            });
+        }
+    });
+    let mut written = written.into_inner().unwrap();
+    written.sort();
+    for pair in written.windows(2) {
+        let ((tenant, number, epoch), (next_tenant, next_number, next_epoch)) = (pair[0], pair[1]);
+        if tenant == next_tenant {
+            assert_eq!(next_number, number + 1, "each number once");
+            assert!(next_epoch >= epoch, "{pair:?}");
+        }
+    }
+    assert!(refused.load(Ordering::SeqCst) > 10, "nobody was ever robbed, so nothing was tested");
+    assert!(written.iter().map(|(_, _, epoch)| epoch.0).max() > Some(10));
+    assert_eq!(block_on(ledger.check()).unwrap(), Vec::<String>::new());
 }

@@ -29,6 +29,7 @@ fn every_case_of_the_suite_is_named_in_its_list() {
         include_str!("../../conformance/hindrances.rs"),
         include_str!("../../conformance/history/mod.rs"),
         include_str!("../../conformance/identity.rs"),
+        include_str!("../../conformance/leases.rs"),
         include_str!("../../conformance/notes.rs"),
         include_str!("../../conformance/sealed.rs"),
         include_str!("../../conformance/tenants.rs"),

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{OpenOptions, SqliteLedger};
-use crate::Ledger;
 use crate::conformance::{Fixture, block_on};
+use crate::{Ledger, Workers};
 
 /// A ledger in a folder of its own, which goes with it.
 pub(super) struct Folder {
@@ -47,7 +47,7 @@ impl Folder {
 }
 
 impl Fixture for Folder {
-    fn open(&self) -> Arc<dyn Ledger> {
+    fn open_for_workers(&self) -> Arc<dyn Workers> {
         Arc::new(self.ledger())
     }
 
