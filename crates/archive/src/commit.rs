@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use protocol::ids::{ContentId, ContentType, TenantId};
 use protocol::time::Timestamp;
-use record::View;
+use record::{RecordText, View};
 
 use crate::columns::Row;
 use crate::days::Days;
@@ -135,7 +135,22 @@ impl CommitWriter {
     ///
     /// After an error the commit can only be abandoned: every further call fails.
     pub fn append(&mut self, content: &ContentRef<'_>, raw: &[u8]) -> Result<Appended, ArchiveError> {
-        self.guarded(|commit| commit.try_append(content, raw))
+        self.guarded(|commit| {
+            if std::str::from_utf8(raw).is_err() {
+                commit.try_quarantine(content, &mut Cursor::new(raw), "the record is not valid UTF-8")?;
+                return Ok(Appended::Quarantined);
+            }
+            commit.try_append(content, raw)
+        })
+    }
+
+    /// The same for a record that is known to be UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`].
+    pub fn append_text(&mut self, content: &ContentRef<'_>, raw: &RecordText) -> Result<Appended, ArchiveError> {
+        self.guarded(|commit| commit.try_append(content, raw.as_bytes()))
     }
 
     /// Keeps bytes that are no record as they were delivered, synced, with the reason why they are not one.
@@ -200,11 +215,8 @@ impl CommitWriter {
         work(self).inspect_err(|_| self.failed = true)
     }
 
+    /// `raw` is UTF-8: who calls has made sure of it.
     fn try_append(&mut self, content: &ContentRef<'_>, raw: &[u8]) -> Result<Appended, ArchiveError> {
-        let Ok(text) = std::str::from_utf8(raw) else {
-            self.try_quarantine(content, &mut Cursor::new(raw), "the record is not valid UTF-8")?;
-            return Ok(Appended::Quarantined);
-        };
         if raw.len() > RECORD_BYTES_MAX {
             self.try_quarantine(content, &mut Cursor::new(raw), "the record is larger than 32 MiB")?;
             return Ok(Appended::Quarantined);
@@ -231,7 +243,7 @@ impl CommitWriter {
         };
         let is_variant = appended == Appended::Variant;
         self.pending.insert(&key);
-        self.days.push(date, key, text, &Row { content, view: &view, creation_time, is_variant })?;
+        self.days.push(date, key, raw, &Row { content, view: &view, creation_time, is_variant })?;
         self.stats.stored += 1;
         self.stats.stored_bytes += raw.len() as u64;
         Ok(appended)

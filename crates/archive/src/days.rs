@@ -58,7 +58,7 @@ enum Stage {
 /// What is held of rows until a segment is opened for them, beside their columns.
 #[derive(Default)]
 struct Waiting {
-    raw: String,
+    raw: Vec<u8>,
     /// Where each record ends in `raw`, its key, and its second.
     rows: Vec<(usize, RecordKey, Option<i64>)>,
 }
@@ -91,7 +91,7 @@ impl Days {
         &mut self,
         date: NaiveDate,
         key: RecordKey,
-        raw: &str,
+        raw: &[u8],
         row: &Row<'_>,
     ) -> Result<(), ArchiveError> {
         self.clock += 1;
@@ -207,7 +207,7 @@ impl Days {
     }
 
     /// Closes the date that holds most while too much waits, or while all commits together hold more than they may and
-    /// this one its share of it.
+    /// this one its share of it. Where a row group can be ended instead, the file goes on.
     fn keep_within_memory(&mut self) -> Result<(), ArchiveError> {
         let limit = self.archive.0.write_memory_bytes;
         loop {
@@ -223,8 +223,21 @@ impl Days {
             let Some(date) = candidates.max_by_key(|(_, day)| day.memory_bytes()).map(|(date, _)| *date) else {
                 return Ok(());
             };
-            self.close(date)?;
+            if !self.flush(date)? {
+                self.close(date)?;
+            }
         }
+    }
+
+    /// Ends the row group of a date, if there is one worth it.
+    fn flush(&mut self, date: NaiveDate) -> Result<bool, ArchiveError> {
+        let Some(Day { rows, stage: Stage::Writing(writer), .. }) = self.days.get_mut(&date) else { return Ok(false) };
+        if !writer.can_flush() {
+            return Ok(false);
+        }
+        write_columns(rows, writer, &mut self.compressor)?;
+        writer.flush(&mut self.compressor)?;
+        Ok(true)
     }
 
     fn account_waiting(&mut self, before: usize, now: usize) {
@@ -249,15 +262,15 @@ impl Day {
 }
 
 impl Waiting {
-    fn push(&mut self, raw: &str, key: RecordKey, second: Option<i64>) {
-        self.raw.push_str(raw);
+    fn push(&mut self, raw: &[u8], key: RecordKey, second: Option<i64>) {
+        self.raw.extend_from_slice(raw);
         self.rows.push((self.raw.len(), key, second));
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&str, RecordKey, Option<i64>)> {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], RecordKey, Option<i64>)> {
         let mut start = 0;
         self.rows.iter().map(move |(end, key, second)| {
-            let raw = self.raw.get(start..*end).expect("the ends are those of whole texts, in order");
+            let raw = self.raw.get(start..*end).expect("the ends are those of records, in order");
             start = *end;
             (raw, *key, *second)
         })

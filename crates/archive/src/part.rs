@@ -31,6 +31,9 @@ pub(crate) const FILE_BYTES_MAX: usize = 256 << 20;
 /// Bytes of records after which the other columns are written too, and memory and row group sizes looked at.
 const WRITE_RAW_BYTES: usize = 1 << 20;
 
+/// Bytes of records that are worth a row group when memory is short. Fewer, and readers find more heads than rows.
+const ROW_GROUP_RAW_BYTES_MIN: usize = 4 << 20;
+
 /// About what the compressors of the columns beside `raw` take and nobody counts.
 const COMPRESSORS_BYTES: usize = 1 << 20;
 
@@ -110,7 +113,7 @@ impl PartWriter {
     }
 
     /// Adds a record's bytes; its other columns follow in [`Self::write`], in the same order.
-    pub(crate) fn push_raw(&mut self, raw: &str, compressor: &mut RawCompressor) -> Result<(), ArchiveError> {
+    pub(crate) fn push_raw(&mut self, raw: &[u8], compressor: &mut RawCompressor) -> Result<(), ArchiveError> {
         self.raw_since_write += raw.len();
         self.raw.push(raw, compressor).map_err(ArchiveError::parquet("write", &self.temporary))
     }
@@ -127,12 +130,29 @@ impl PartWriter {
         if self.raw.raw_bytes() >= ROW_GROUP_RAW_BYTES {
             self.close_row_group(compressor).map_err(ArchiveError::parquet("write", &self.temporary))?;
         }
+        self.account();
+        Ok(())
+    }
+
+    /// Whether the row group under way is worth being one.
+    pub(crate) fn can_flush(&self) -> bool {
+        self.raw.raw_bytes() >= ROW_GROUP_RAW_BYTES_MIN
+    }
+
+    /// Ends the row group under way and with it most of the memory held; all columns have been written.
+    pub(crate) fn flush(&mut self, compressor: &mut RawCompressor) -> Result<(), ArchiveError> {
+        self.close_row_group(compressor).map_err(ArchiveError::parquet("write", &self.temporary))?;
+        self.account();
+        Ok(())
+    }
+
+    fn account(&mut self) {
         let columns: usize = self.columns.iter().map(ArrowColumnWriter::memory_size).sum();
+        let compressors = if self.columns.is_empty() { 0 } else { COMPRESSORS_BYTES };
         let keys = self.keys.capacity() * size_of::<RecordKey>();
-        let memory = COMPRESSORS_BYTES + columns + self.raw.memory_bytes() + keys;
+        let memory = compressors + columns + self.raw.memory_bytes() + keys;
         self.archive.account_write_memory(self.memory_bytes, memory);
         self.memory_bytes = memory;
-        Ok(())
     }
 
     /// Writes whole rows.
@@ -142,7 +162,7 @@ impl PartWriter {
         compressor: &mut RawCompressor,
     ) -> Result<(), ArchiveError> {
         for raw in texts(batch, "raw").iter() {
-            self.push_raw(raw.unwrap_or_default(), compressor)?;
+            self.push_raw(raw.unwrap_or_default().as_bytes(), compressor)?;
         }
         let mut columns = batch.columns().to_vec();
         columns.remove(position::RAW);

@@ -30,21 +30,29 @@ pub(crate) struct RawCompressor {
 struct Tools {
     zstd: zstd::bulk::Compressor<'static>,
     compressed: Vec<u8>,
+    /// Pages of columns that have ended, for those that begin.
+    pages: Vec<Vec<u8>>,
 }
+
+/// Pages kept by one compressor: as many as one commit commonly has segments open.
+const PAGES_KEPT: usize = 2;
 
 /// Compressors that nobody uses at the moment.
 #[derive(Default)]
 pub(crate) struct IdleCompressors(Mutex<Vec<Tools>>);
 
 impl IdleCompressors {
-    /// As many as commits commonly run side by side; each holds 2 to 4 MiB.
+    /// As many as commits commonly run side by side; each holds 4 to 6 MiB.
     const KEPT: usize = 4;
 
     pub(crate) fn take(self: &Arc<Self>) -> Result<RawCompressor> {
         let idle = self.lock().pop();
         let tools = match idle {
             Some(tools) => tools,
-            None => Tools { zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(external)?, compressed: Vec::new() },
+            None => {
+                let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(external)?;
+                Tools { zstd, compressed: Vec::new(), pages: Vec::new() }
+            }
         };
         Ok(RawCompressor { tools: Some(tools), idle: Arc::clone(self) })
     }
@@ -57,15 +65,37 @@ impl IdleCompressors {
 
 impl RawCompressor {
     fn compress(&mut self, page: &[u8]) -> Result<Bytes> {
-        let Tools { zstd, compressed } = self.tools.as_mut().expect("taken by the drop only");
+        let Tools { zstd, compressed, .. } = self.tools();
         compressed.clear();
         compressed.reserve(zstd::zstd_safe::compress_bound(page.len()));
         zstd.compress_to_buffer(page, compressed).map_err(external)?;
-        let bytes = Bytes::copy_from_slice(compressed);
+        Ok(Bytes::from(std::mem::take(compressed)))
+    }
+
+    /// Takes the buffer of [`Self::compress`] back, if nobody else holds it.
+    fn recycle(&mut self, compressed: Bytes) {
+        let Ok(buffer) = compressed.try_into_mut() else { return };
+        let mut buffer = Vec::from(buffer);
         // After a record of many MiB, back to what ordinary pages take.
-        compressed.clear();
-        compressed.shrink_to(2 * PAGE_BYTES);
-        Ok(bytes)
+        buffer.clear();
+        buffer.shrink_to(2 * PAGE_BYTES);
+        self.tools().compressed = buffer;
+    }
+
+    fn take_page(&mut self) -> Vec<u8> {
+        self.tools().pages.pop().unwrap_or_default()
+    }
+
+    fn give_page(&mut self, mut page: Vec<u8>) {
+        page.clear();
+        let pages = &mut self.tools().pages;
+        if pages.len() < PAGES_KEPT && (1..=2 * PAGE_BYTES).contains(&page.capacity()) {
+            pages.push(page);
+        }
+    }
+
+    fn tools(&mut self) -> &mut Tools {
+        self.tools.as_mut().expect("taken by the drop only")
     }
 }
 
@@ -110,15 +140,18 @@ impl RawColumn {
         }
     }
 
-    /// Adds a record.
-    pub(crate) fn push(&mut self, raw: &str, compressor: &mut RawCompressor) -> Result<()> {
+    /// Adds a record, which is UTF-8.
+    pub(crate) fn push(&mut self, raw: &[u8], compressor: &mut RawCompressor) -> Result<()> {
         let length = u32::try_from(raw.len()).map_err(external)?;
         if !self.page.is_empty() && self.page.len() + 4 + raw.len() > PAGE_BYTES {
             self.flush_page(compressor)?;
         }
+        if self.page.capacity() == 0 {
+            self.page = compressor.take_page();
+        }
         self.reserve(4 + raw.len());
         self.page.extend_from_slice(&length.to_le_bytes());
-        self.page.extend_from_slice(raw.as_bytes());
+        self.page.extend_from_slice(raw);
         self.page_rows += 1;
         self.page_raw_bytes += i64::from(length);
         Ok(())
@@ -146,8 +179,8 @@ impl RawColumn {
     /// Completes the chunk: its bytes and what the row group has to know of them. The column is empty afterwards.
     pub(crate) fn finish(&mut self, compressor: &mut RawCompressor) -> Result<(Bytes, ColumnCloseResult)> {
         self.flush_page(compressor)?;
-        let page = std::mem::take(&mut self.page);
-        let done = std::mem::replace(self, Self { page, ..Self::new(self.column.clone()) });
+        compressor.give_page(std::mem::take(&mut self.page));
+        let done = std::mem::replace(self, Self::new(self.column.clone()));
         let bytes_written = done.chunk.bytes_written() as u64;
         let statistics =
             PageEncodingStats { page_type: PageType::DATA_PAGE, encoding: Encoding::PLAIN, count: done.pages };
@@ -176,8 +209,9 @@ impl RawColumn {
         if self.page_rows == 0 {
             return Ok(());
         }
+        let compressed = compressor.compress(&self.page)?;
         let page = Page::DataPage {
-            buf: compressor.compress(&self.page)?,
+            buf: compressed.clone(),
             num_values: self.page_rows,
             encoding: Encoding::PLAIN,
             // Every record has bytes, so there are no levels; readers expect the name of an encoding all the same.
@@ -187,6 +221,7 @@ impl RawColumn {
         };
         let page = CompressedPage::new(page, self.page.len());
         let written = SerializedPageWriter::new(&mut self.chunk).write_page(page)?;
+        compressor.recycle(compressed);
         self.offsets.append_row_count(i64::from(self.page_rows));
         let length = i32::try_from(written.compressed_size).map_err(external)?;
         self.offsets.append_offset_and_size(i64::try_from(written.offset).map_err(external)?, length);

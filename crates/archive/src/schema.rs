@@ -50,7 +50,7 @@ pub(crate) mod position {
 
 /// Raw bytes after which a row group is closed: what a reader of whole row groups has to hold, and more than enough for
 /// compression and statistics to work.
-pub(crate) const ROW_GROUP_RAW_BYTES: usize = 32 << 20;
+pub(crate) const ROW_GROUP_RAW_BYTES: usize = 16 << 20;
 
 /// How hard zstd tries on `raw`: twice the time would buy a few per cent.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
@@ -101,6 +101,9 @@ pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
         // Ids do not repeat.
         .set_column_dictionary_enabled(id(), false)
         .set_column_encoding(id(), Encoding::PLAIN)
+        // Nor do they lie in any order: the least and the greatest of some thousand rule nothing out.
+        .set_column_statistics_enabled(id(), EnabledStatistics::None)
+        .set_column_statistics_enabled(ColumnPath::from("session_id"), EnabledStatistics::None)
         // A dictionary that grows beyond this holds values that hardly repeat.
         .set_dictionary_page_size_limit(256 << 10)
         .set_data_page_size_limit(256 << 10)

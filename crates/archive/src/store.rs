@@ -34,9 +34,9 @@ pub struct ArchiveOptions {
 }
 
 impl ArchiveOptions {
-    /// An archive at `root` with 64 MiB for dedup and 48 MiB for open segments.
+    /// An archive at `root` with 64 MiB for dedup and 24 MiB for open segments.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 48 << 20, in_place: false }
+        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 24 << 20, in_place: false }
     }
 }
 

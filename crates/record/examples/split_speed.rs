@@ -27,7 +27,7 @@ fn main() {
     report("split", &blob, seconds);
     let (seconds, with_ids) = best_of(|| {
         let views = items.iter().filter_map(|item| match item {
-            Item::Record(bytes) => Some(View::read(bytes)),
+            Item::Record(bytes) => Some(View::read(bytes.as_bytes())),
             Item::Part(_) | Item::NotARecord { .. } => None,
         });
         views.filter(|view| black_box(view).id.is_some()).count()

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub use self::outcome::{BodyKind, CutPlace, Ended, Item, NotARecordReason, Part, SplitError};
+use crate::RecordText;
 use crate::scan::{Nest, text_end_in_chunk};
 
 /// How many bytes of a body that is no array, and of trailing bytes, are kept.
@@ -133,6 +134,14 @@ impl Splitter {
         } else if !chunk.is_empty() {
             self.waiting.push_back(chunk);
         }
+    }
+
+    /// Whether the array's opening bracket has been read: what comes is a blob, however it ends.
+    pub fn has_begun(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Start { .. } | State::Foreign { .. } | State::Failed(SplitError::NotAnArray { .. })
+        )
     }
 
     /// The next element; `None` when more bytes are needed to tell.
@@ -378,16 +387,20 @@ impl Splitter {
             self.kept.extend_from_slice(&last);
             Bytes::from(std::mem::take(&mut self.kept))
         };
-        let reason = if !is_object {
-            NotARecordReason::NotAnObject
-        } else if bytes.last() != Some(&b'}') {
+        if is_object && bytes.last() != Some(&b'}') {
             self.suspect = Some(Suspect { bytes, offset });
             return None;
-        } else if std::str::from_utf8(&bytes).is_err() {
-            NotARecordReason::NotUtf8
+        }
+        let (bytes, reason) = if is_object {
+            match RecordText::try_from(bytes) {
+                Ok(record) => {
+                    self.records += 1;
+                    return Some(Item::Record(record));
+                }
+                Err((_, bytes)) => (bytes, NotARecordReason::NotUtf8),
+            }
         } else {
-            self.records += 1;
-            return Some(Item::Record(bytes));
+            (bytes, NotARecordReason::NotAnObject)
         };
         self.not_records += 1;
         Some(Item::NotARecord { bytes, reason, offset })

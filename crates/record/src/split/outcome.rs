@@ -7,11 +7,13 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::RecordText;
+
 /// One element of the blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// A record: its bytes as delivered, from `{` to `}`, valid UTF-8.
-    Record(Bytes),
+    /// A record: its bytes as delivered, from `{` to `}`.
+    Record(RecordText),
     /// Some bytes of an element that is too large to be handed over whole: all of them follow each other, part by part.
     Part(Part),
     /// An element that is no record.

@@ -53,7 +53,8 @@ fn blob_of(elements: &[serde_json::Value], gap: &str) -> String {
 
 fn bytes_of(item: &Item) -> &[u8] {
     match item {
-        Item::Record(bytes) | Item::Part(Part { bytes, .. }) | Item::NotARecord { bytes, .. } => bytes,
+        Item::Record(record) => record.as_bytes(),
+        Item::Part(Part { bytes, .. }) | Item::NotARecord { bytes, .. } => bytes,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use record::split::{BodyKind, CutPlace, HEAD_BYTES};
-use record::{Ended, Item, Limits, NotARecordReason, Part, SplitError, Splitter, split_all};
+use record::{Ended, Item, Limits, NotARecordReason, Part, RecordText, SplitError, Splitter, split_all};
 
 use crate::{joined, split_in_chunks};
 
 fn record(text: &str) -> Item {
-    Item::Record(Bytes::copy_from_slice(text.as_bytes()))
+    Item::Record(RecordText::try_from(Bytes::copy_from_slice(text.as_bytes())).unwrap())
 }
 
 fn not_a_record(bytes: &[u8], reason: NotARecordReason, offset: u64) -> Item {
@@ -132,7 +132,7 @@ fn a_record_inside_one_chunk_is_a_slice_of_it() {
     let (items, _) = split_all(blob.clone(), Limits::DEFAULT);
     for (item, start) in items.iter().zip([1, 9]) {
         let Item::Record(bytes) = item else { panic!("{item:?}") };
-        assert_eq!(bytes.as_ptr(), blob[start..].as_ptr());
+        assert_eq!(bytes.as_bytes().as_ptr(), blob[start..].as_ptr());
     }
 }
 

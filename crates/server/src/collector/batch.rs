@@ -60,9 +60,8 @@ impl Piece {
             Self::Items { items, .. } => items
                 .iter()
                 .map(|item| match item {
-                    Item::Record(bytes) | Item::NotARecord { bytes, .. } | Item::Part(Part { bytes, .. }) => {
-                        bytes.len() as u64
-                    }
+                    Item::Record(record) => record.len() as u64,
+                    Item::NotARecord { bytes, .. } | Item::Part(Part { bytes, .. }) => bytes.len() as u64,
                 })
                 .sum(),
             Self::Large { length, .. } => *length,
@@ -199,7 +198,7 @@ impl Batch {
 fn append(writer: &mut CommitWriter, content: &Pending, item: &Item, tally: &mut Tally) -> Result<(), ArchiveError> {
     match item {
         Item::Record(raw) => {
-            let appended = writer.append(&reference(content), raw)?;
+            let appended = writer.append_text(&reference(content), raw)?;
             if appended == Appended::Quarantined {
                 tally.quarantined += 1;
                 return Ok(());

@@ -169,12 +169,15 @@ impl Fetch<'_> {
         let mut large = None;
         let mut oversized: Oversized = None;
         while let Some((chunk, permit)) = self.next_chunk(&mut source).await? {
-            if head.len() < MAX_ERROR_BODY {
-                head.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY - head.len())]);
-            }
+            // Only what is no array may turn out to be an error in disguise, and has to be looked at once more.
+            let first = (!splitter.has_begun()).then(|| chunk.clone());
             gathered.add_permit(permit, chunk.len());
             splitter.push(chunk);
-            if let Err(error) = self.take_items(&mut splitter, &mut gathered, &mut oversized).await? {
+            let taken = self.take_items(&mut splitter, &mut gathered, &mut oversized).await?;
+            if let Some(first) = first.filter(|_| !splitter.has_begun()) {
+                head.extend_from_slice(&first[..first.len().min(MAX_ERROR_BODY.saturating_sub(head.len()))]);
+            }
+            if let Err(error) = taken {
                 self.hand_over(&mut gathered).await?;
                 return self.not_a_blob(error, held, Response::new(status, &headers, &head), source).await;
             }
@@ -231,7 +234,7 @@ impl Fetch<'_> {
                 Err(failure) => return Err(failure),
             };
             merge(&mut permit, self.reserve(chunk.len()).await);
-            if spool.gather(&chunk) >= PIECE_BYTES {
+            if spool.gather(chunk) >= PIECE_BYTES {
                 spool.write_out().await?;
                 permit = None;
             }
@@ -247,7 +250,10 @@ impl Fetch<'_> {
         let (chunk, held) = match source {
             Source::Arriving(arriving) => (self.arrive(arriving).await?, None),
             Source::Spooled(spooled) => match spooled.spool.chunk().await? {
-                Some(chunk) => (Some(chunk), spooled.permit.take()),
+                Some(chunk) => {
+                    let share = spooled.permit.as_mut().and_then(|permit| permit.split(chunk.len()));
+                    (Some(chunk), share)
+                }
                 None => return spooled.end.take().map_or(Ok(None), Err),
             },
         };
@@ -308,7 +314,7 @@ impl Fetch<'_> {
         oversized: &mut Oversized,
     ) -> Result<(), FetchFailure> {
         let folder = &self.client.shared.settings.data_dir;
-        oversized.get_or_insert_with(|| Spool::new(folder)).put(&part.bytes).await?;
+        oversized.get_or_insert_with(|| Spool::new(folder)).put(part.bytes).await?;
         let (Some(length), offset) = (part.ended, part.offset) else { return Ok(()) };
         let Some(spool) = oversized.take() else { return Ok(()) };
         // What came before it first, so that nobody waits for us with much in hand.
@@ -432,7 +438,8 @@ fn trailing(error: &SplitError) -> Bytes {
 impl Gathered {
     fn add(&mut self, item: Item) {
         self.bytes += match &item {
-            Item::Record(bytes) | Item::NotARecord { bytes, .. } | Item::Part(Part { bytes, .. }) => bytes.len(),
+            Item::Record(record) => record.len(),
+            Item::NotARecord { bytes, .. } | Item::Part(Part { bytes, .. }) => bytes.len(),
         };
         self.items.push(item);
     }

@@ -1,7 +1,9 @@
 //! Where a body waits that is proven by its end only: nothing of it is cut into records before that.
 //!
-//! Never holds more of it in memory than its caller allows, and never leaves a file behind: the one it writes has no name.
+//! Never holds more of it in memory than its caller allows, never copies what stays in memory, and never leaves a file
+//! behind: the one it writes has no name.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 /// Bytes that are read back at a time, and written without being gathered further.
 const CHUNK: usize = 64 << 10;
+
+/// Chunks of something large that are gathered: however small, each keeps alive what it is a slice of.
+const CHUNKS_MAX: usize = 64;
 
 /// The body could not be put aside.
 #[derive(Debug, thiserror::Error)]
@@ -30,19 +35,22 @@ impl SpoolError {
 /// A body being put aside, then read back from its beginning.
 pub(super) struct Spool {
     folder: PathBuf,
-    memory: BytesMut,
+    /// What is in memory, in order.
+    chunks: VecDeque<Bytes>,
+    chunks_bytes: usize,
     file: Option<File>,
 }
 
 impl Spool {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), memory: BytesMut::new(), file: None }
+        Self { folder: folder.to_owned(), chunks: VecDeque::new(), chunks_bytes: 0, file: None }
     }
 
     /// Adds the body's next bytes, and says how many are in memory.
-    pub(super) fn gather(&mut self, chunk: &[u8]) -> usize {
-        self.memory.extend_from_slice(chunk);
-        self.memory.len()
+    pub(super) fn gather(&mut self, chunk: Bytes) -> usize {
+        self.chunks_bytes += chunk.len();
+        self.chunks.push_back(chunk);
+        self.chunks_bytes
     }
 
     /// Writes what is in memory to the file.
@@ -62,19 +70,20 @@ impl Spool {
                 self.file.insert(file)
             }
         };
-        file.write_all(&self.memory).await?;
+        for chunk in &self.chunks {
+            file.write_all(chunk).await?;
+        }
         // Only now is an error of the last write known.
         file.flush().await?;
-        self.memory.clear();
+        self.chunks.clear();
+        self.chunks_bytes = 0;
         Ok(())
     }
 
     /// Adds the next bytes of something large, keeping little of it in memory.
-    pub(super) async fn put(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        for piece in bytes.chunks(CHUNK) {
-            if self.gather(piece) >= CHUNK {
-                self.write_out().await?;
-            }
+    pub(super) async fn put(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
+        if self.gather(bytes) >= CHUNK || self.chunks.len() >= CHUNKS_MAX {
+            self.write_out().await?;
         }
         Ok(())
     }
@@ -95,7 +104,6 @@ impl Spool {
             return Ok(false);
         }
         self.write_out().await?;
-        self.memory = BytesMut::new();
         if let Some(file) = &mut self.file {
             file.rewind().await.map_err(|source| SpoolError { folder: self.folder.clone(), source })?;
         }
@@ -105,8 +113,7 @@ impl Spool {
     /// The body's next bytes; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, SpoolError> {
         let Some(file) = &mut self.file else {
-            let rest = std::mem::take(&mut self.memory);
-            return Ok((!rest.is_empty()).then(|| rest.freeze()));
+            return Ok(self.chunks.pop_front());
         };
         let mut chunk = BytesMut::with_capacity(CHUNK);
         let read = file.read_buf(&mut chunk).await;
@@ -134,7 +141,7 @@ mod tests {
         for threshold in [1, 1000, 100_000, 1_000_000] {
             let mut spool = Spool::new(folder.path());
             for chunk in body.chunks(777) {
-                if spool.gather(chunk) >= threshold {
+                if spool.gather(Bytes::copy_from_slice(chunk)) >= threshold {
                     spool.write_out().await.unwrap();
                 }
             }
@@ -150,11 +157,11 @@ mod tests {
     async fn something_large_becomes_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let body = vec![7; 200_001];
-        for piece in [1000, CHUNK, usize::MAX] {
+        for piece in [10, 1000, CHUNK, usize::MAX] {
             let mut spool = Spool::new(folder.path());
             for piece in body.chunks(piece) {
-                spool.put(piece).await.unwrap();
-                assert!(spool.memory.len() < CHUNK);
+                spool.put(Bytes::copy_from_slice(piece)).await.unwrap();
+                assert!(spool.chunks_bytes < CHUNK && spool.chunks.len() < CHUNKS_MAX);
             }
             let mut whole = Vec::new();
             io::Read::read_to_end(&mut spool.into_file().await.unwrap(), &mut whole).unwrap();
@@ -165,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn a_folder_that_takes_no_file_is_named() {
         let mut spool = Spool::new(Path::new("/nowhere/at all"));
-        spool.gather(b"x");
+        spool.gather(Bytes::from_static(b"x"));
         let error = spool.write_out().await.unwrap_err();
         assert!(error.to_string().contains("/nowhere/at all") && !error.is_disk_full(), "{error}");
         let source = io::Error::from(io::ErrorKind::StorageFull);

@@ -3,16 +3,18 @@
 //! Never holds more than the chunk it is given and 64 KiB of what came out of it, whatever that grows to. What it hands on is
 //! proven only when the stream ends without an error: a gzip member's checksum comes behind its data (RFC 1952 §2.3.1).
 
-use std::io::Write;
-
 use bytes::{Buf, Bytes};
-use flate2::write::GzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use super::TransportError;
 
-/// Decoded bytes that are handed on together. Fewer mean more work for each byte, more mean more memory for each answer.
+/// Decoded bytes that are handed on together. Fewer mean more work for each byte and more records that lie across a border,
+/// more mean more memory for each answer.
 const CHUNK: usize = 64 << 10;
+
+/// The window that gzip may look back over, as a power of two: the largest there is.
+const WINDOW_BITS: u8 = 15;
 
 type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
 
@@ -70,65 +72,72 @@ impl State {
 /// Of members one behind the other; an empty body has none.
 #[derive(Default)]
 struct Decoder {
-    member: Option<GzDecoder<Vec<u8>>>,
+    member: Option<Decompress>,
     decoded: Vec<u8>,
     has_ended: bool,
 }
 
 impl Decoder {
-    /// Decodes until enough has come out of `input`, or it is empty.
+    /// Decodes until a chunk is full, or all of `input` is read.
     fn decode(&mut self, input: &mut Bytes) -> Result<Bytes, String> {
         while !input.is_empty() {
-            let Some(member) = &mut self.member else {
-                if self.has_ended && input[0] == 0 {
-                    // Padding, which other readers of gzip take as well.
-                    input.advance(1);
-                    continue;
-                }
-                self.member = Some(GzDecoder::new(std::mem::take(&mut self.decoded)));
-                continue;
-            };
-            let read = member.write(input).map_err(|error| error.to_string())?;
-            if read == 0 {
-                self.end_member()?;
+            if self.member.is_none() && self.has_ended && input[0] == 0 {
+                // Padding, which other readers of gzip take as well.
+                input.advance(1);
                 continue;
             }
+            let read = self.inflate(input)?;
             input.advance(read);
-            if member.get_ref().len() >= CHUNK {
-                return Ok(std::mem::replace(member.get_mut(), Vec::with_capacity(CHUNK + CHUNK / 2)).into());
+            if self.decoded.len() >= CHUNK {
+                return Ok(self.take());
             }
         }
         Ok(Bytes::new())
     }
 
-    /// There are no more bytes, as it should be.
-    fn finish(&mut self) -> Result<Bytes, String> {
-        self.end_member()?;
-        Ok(std::mem::take(&mut self.decoded).into())
-    }
-
-    /// There are no more bytes, since the connection broke: what there is so far.
-    fn take(&mut self) -> Bytes {
-        let Some(mut member) = self.member.take() else { return std::mem::take(&mut self.decoded).into() };
-        // What cannot be decoded does not matter any more.
-        let _ = member.flush();
-        std::mem::take(member.get_mut()).into()
-    }
-
-    fn end_member(&mut self) -> Result<(), String> {
-        if let Some(member) = self.member.take() {
-            self.decoded = member.finish().map_err(|error| error.to_string())?;
-            self.has_ended = true;
+    /// Decodes into what is left of the chunk, and says how much of `input` that took.
+    fn inflate(&mut self, input: &[u8]) -> Result<usize, String> {
+        if self.decoded.capacity() == 0 {
+            self.decoded.reserve_exact(CHUNK);
         }
-        Ok(())
+        let member = self.member.get_or_insert_with(|| Decompress::new_gzip(WINDOW_BITS));
+        let (read, decoded) = (member.total_in(), self.decoded.len());
+        let status = member.decompress_vec(input, &mut self.decoded, FlushDecompress::None);
+        let status = status.map_err(|error| error.to_string())?;
+        let read = usize::try_from(member.total_in() - read).unwrap_or(usize::MAX).min(input.len());
+        if status == Status::StreamEnd {
+            self.member = None;
+            self.has_ended = true;
+        } else if read == 0 && self.decoded.len() == decoded {
+            return Err("the data leads nowhere".to_owned());
+        }
+        Ok(read)
+    }
+
+    /// There are no more bytes, as it should be: what is left. A little of it may still be inside of the member, which found
+    /// the chunk full; it is far less than a chunk.
+    fn finish(&mut self) -> Result<Bytes, String> {
+        let ended = if self.member.is_some() { self.inflate(&[]) } else { Ok(0) };
+        if ended.is_err() || self.member.is_some() {
+            return Err("the data ends early".to_owned());
+        }
+        Ok(self.take())
+    }
+
+    /// What there is so far.
+    fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.decoded).into()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write;
+
     use flate2::Compression;
     use flate2::write::GzEncoder;
+
+    use super::*;
 
     fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
@@ -151,7 +160,7 @@ mod tests {
         while let Some(chunk) = stream.next().await {
             match chunk {
                 Ok(chunk) => {
-                    assert!(!chunk.is_empty() && chunk.len() <= 2 * CHUNK, "{}", chunk.len());
+                    assert!(!chunk.is_empty() && chunk.len() <= CHUNK, "{}", chunk.len());
                     whole.extend_from_slice(&chunk);
                 }
                 Err(error) => {
