@@ -57,7 +57,7 @@ fn a_record_is_kept_byte_for_byte_beside_its_columns() {
 }
 
 #[test]
-fn any_row_is_found_by_the_page_index_and_row_groups_stay_below_64_mib() {
+fn any_row_is_found_by_the_page_index_and_row_groups_stay_below_32_mib() {
     let mut world = World::new();
     let filler = "p".repeat(100_000);
     let records: Vec<_> =
@@ -69,11 +69,11 @@ fn any_row_is_found_by_the_page_index_and_row_groups_stay_below_64_mib() {
         ParquetRecordBatchReaderBuilder::try_new_with_options(std::fs::File::open(&path).unwrap(), options).unwrap()
     };
     let metadata = open().metadata().clone();
-    assert_eq!(metadata.num_row_groups(), 3);
+    assert_eq!(metadata.num_row_groups(), 5);
     for group in metadata.row_groups() {
         let raw = group.column(18);
         assert_eq!(raw.column_path().string(), "raw");
-        assert!(raw.uncompressed_size() <= 34 << 20, "{}", raw.uncompressed_size());
+        assert!(raw.uncompressed_size() <= 18 << 20, "{}", raw.uncompressed_size());
         assert_eq!(raw.num_values(), group.num_rows());
         assert!(raw.statistics().is_none() && group.column(4).statistics().is_some());
     }
@@ -216,7 +216,7 @@ fn the_sidecar_of_a_dropped_commit_is_not_taken_for_that_of_a_later_one() {
 
 #[test]
 fn abandoning_removes_every_file_of_the_commit() {
-    let world = World::new();
+    let world = World::with(|options| options.write_memory_bytes = 48 << 20);
     let before = world.files();
     let mut writer = world.begin();
     // Enough for a file each, and for more files than are open at one time.
@@ -289,6 +289,25 @@ fn little_memory_makes_more_files_and_the_same_records() {
     expected.sort();
     assert_eq!(world.raw(), expected);
     assert!(world.store(&records).iter().all(|appended| *appended == Appended::Duplicate));
+}
+
+#[test]
+fn memory_that_is_short_ends_row_groups_and_not_files() {
+    let mut world = World::with(|options| options.write_memory_bytes = 8 << 20);
+    // What does not compress well stays in memory until its row group ends.
+    let mut random = fastrand::Rng::with_seed(11);
+    let records: Vec<_> = (0..200)
+        .map(|number| {
+            let filler: String = std::iter::repeat_with(|| random.alphanumeric()).take(100_000).collect();
+            record(&format!("{number:03}"), "2026-03-04T05:06:07", &filler)
+        })
+        .collect();
+    world.store(&records);
+    assert_eq!(world.visible.len(), 1);
+    let file = std::fs::File::open(world.archive.segment_path(&world.visible[0])).unwrap();
+    let groups = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().num_row_groups();
+    assert!((2..=5).contains(&groups), "{groups}");
+    assert!(world.raw() == records);
 }
 
 #[test]
