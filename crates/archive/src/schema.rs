@@ -52,6 +52,10 @@ pub(crate) mod position {
 /// compression and statistics to work.
 pub(crate) const ROW_GROUP_RAW_BYTES: usize = 16 << 20;
 
+/// Columns of which a segment has some dozen different values at most.
+const FEW_VALUES: [&str; 7] =
+    ["record_type", "record_type_name", "operation", "workload", "user_type", "organization_id", "result_status"];
+
 /// How hard zstd tries on `raw`: twice the time would buy a few per cent.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
 
@@ -79,17 +83,17 @@ pub fn arrow_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// How the columns beside `raw` are encoded: zstd throughout, dictionaries except where values do not repeat, statistics
-/// for each page. `raw` is encoded by [`crate::raw_column`].
+/// How the columns beside `raw` are encoded: dictionaries except where values do not repeat, zstd where they leave something
+/// over, statistics for each page. `raw` is encoded by [`crate::raw_column`].
 pub(crate) fn writer_properties(metadata: Vec<KeyValue>) -> WriterProperties {
     // What dictionaries leave over does not get smaller by trying harder.
     let level = ZstdLevel::try_new(1).unwrap_or_default();
     let id = || ColumnPath::from("id");
     let mut properties = WriterProperties::builder();
-    // One value for a whole content or segment, and the column that is not written by this writer: a compressor each would
-    // only cost, above all in small segments.
-    for constant in ["tenant_id", "content_type", "raw", "ingested_at", "commit", "variant"] {
-        properties = properties.set_column_compression(ColumnPath::from(constant), Compression::UNCOMPRESSED);
+    // One value for a whole content or segment, or few values, of which a dictionary leaves some bits a row; and the column
+    // that is not written by this writer. A compressor each, made anew for every row group, would only cost.
+    for name in ["tenant_id", "content_type", "raw", "ingested_at", "commit", "variant"].into_iter().chain(FEW_VALUES) {
+        properties = properties.set_column_compression(ColumnPath::from(name), Compression::UNCOMPRESSED);
     }
     properties
         // Version 1 pages: the newer ones are still read wrongly or not at all by some engines.
