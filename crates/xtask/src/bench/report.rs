@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::figures::{PEAK_KIB_MAX, Report};
+use super::figures::{PEAK_KIB_MAX, RISE_MAX, Report, WARM_UP};
 
 impl Report {
     /// For a person.
@@ -36,6 +36,14 @@ impl Report {
                 tenths.last_kib >> 10,
                 self.peak_kib() >> 10,
                 PEAK_KIB_MAX >> 10
+            ));
+        }
+        if let Some(rise) = self.rise() {
+            lines.push(format!(
+                "after the first {:.0} % of the records it rises by {:.0} % (limit {:.0})",
+                WARM_UP * 100.0,
+                rise * 100.0,
+                RISE_MAX * 100.0
             ));
         }
         lines.push(format!("archived: {} of {} records", grouped(self.archived), grouped(self.published.records)));
@@ -126,6 +134,7 @@ impl Report {
             "peak_kib": self.peak_kib(),
             "first_tenth_kib": self.tenths().map(|tenths| tenths.first_kib),
             "last_tenth_kib": self.tenths().map(|tenths| tenths.last_kib),
+            "rise": self.rise(),
             "floors": floors,
             "runs": products,
             "queries": queries,
