@@ -79,6 +79,18 @@ pub enum ArchiveError {
         /// The ledger in use, if there is one.
         ledger: Option<String>,
     },
+    /// Nothing lies where the ledger has segments: most likely the folder of a disk that is not mounted.
+    #[error(
+        "the archive {} is empty, and its ledger names {segments} segments in it: mount its disk or bring back what lay there \
+         (to begin a new archive, set the ledger aside too)",
+        root.display()
+    )]
+    Absent {
+        /// The archive's folder.
+        root: PathBuf,
+        /// Visible segments that the ledger names.
+        segments: usize,
+    },
     /// The commit failed before and can only be abandoned.
     #[error("commit {commit} of tenant {tenant} failed before and can only be abandoned")]
     Failed {

@@ -23,7 +23,8 @@ pub enum BelongingError {
 /// which named no ledger, if the ledger knows segments of it.
 ///
 /// # Errors
-/// [`ArchiveError::OtherLedger`] when the archive is not this ledger's.
+/// [`ArchiveError::OtherLedger`] when the archive is not this ledger's; [`ArchiveError::Absent`] when nothing lies there and the
+/// ledger names segments.
 pub async fn bind(ledger: &dyn Ledger, archive: &Archive) -> Result<(), BelongingError> {
     if ask(ledger, archive).await? != Ownership::Ours {
         archive.set_owner(&ledger.id().await?.to_string())?;
@@ -42,6 +43,13 @@ pub async fn check(ledger: &dyn Ledger, archive: &Archive) -> Result<(), Belongi
 async fn ask(ledger: &dyn Ledger, archive: &Archive) -> Result<Ownership, BelongingError> {
     let id = ledger.id().await?.to_string();
     let ownership = archive.ownership(&id)?;
+    if ownership == Ownership::Vacant {
+        // Taken for a new one, it would hide from then on what is not there now.
+        let segments = ledger.all_segments().await?.iter().map(|(_, rows)| rows.len()).sum();
+        if segments > 0 {
+            return Err(ArchiveError::Absent { root: archive.root().to_owned(), segments }.into());
+        }
+    }
     if ownership == Ownership::Unmarked && !knows_any(ledger, archive).await? {
         return Err(archive.other_ledger(None, &id).into());
     }

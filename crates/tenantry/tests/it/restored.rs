@@ -72,6 +72,28 @@ fn a_lost_ledger_is_not_begun_anew_beside_a_full_archive() {
 }
 
 #[test]
+fn an_empty_folder_in_the_archives_place_is_a_disk_that_is_not_mounted_and_no_new_archive() {
+    let microsoft = small(2_906);
+    let home = Home::new(&microsoft);
+    home.succeed(&["collect", "--once"]);
+    let before = segments(&home);
+    let (archive, disk) = (home.data().join("archive"), home.data().join("disk"));
+    std::fs::rename(&archive, &disk).unwrap();
+    // Once with nothing there, then with the bare folder under the mount, which an attempt before may have put its mark into.
+    for arguments in [&["collect", "--once"][..], &["collect", "--once"], &["query", "SELECT count(*) FROM audit"]] {
+        let stderr = home.fail(arguments, 6);
+        let segments = format!("its ledger names {} segments in it", before.len());
+        for word in ["archive", "is empty", &segments, "mount its disk"] {
+            assert!(stderr.contains(word), "{word:?} is not in {stderr:?}");
+        }
+    }
+    std::fs::remove_dir_all(&archive).unwrap();
+    std::fs::rename(&disk, &archive).unwrap();
+    home.succeed(&["collect", "--once"]);
+    home.assert_holds_what_was_published(&microsoft, 2_906);
+}
+
+#[test]
 fn an_archive_is_opened_under_its_own_ledger_only() {
     let microsoft = small(2_902);
     let (home, other) = (Home::new(&microsoft), Home::new(&microsoft));
