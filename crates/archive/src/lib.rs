@@ -36,7 +36,7 @@ mod verify;
 
 pub use commit::{Appended, CommitStats, CommitWriter, Committed, ContentRef, NewCommit};
 pub use error::ArchiveError;
-pub use orphans::Removed;
+pub use orphans::{Removed, SetAside, set_aside};
 pub use owner::{Ownership, refuse_new_ledger};
 pub use plan::{MergePlan, MergePolicy, plan_merge};
 pub use quarantine::Quarantined;

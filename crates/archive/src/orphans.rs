@@ -57,6 +57,43 @@ pub struct Removed {
     pub sidecars: u64,
 }
 
+/// What was set aside of one tenant, now or ever, and still lies there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetAside {
+    /// Whose.
+    pub tenant: TenantId,
+    /// How many files.
+    pub files: u64,
+    /// Their size together.
+    pub bytes: u64,
+}
+
+/// What lies set aside in the archive at `root`, tenant by tenant. Looks at names and sizes only, and writes nothing.
+///
+/// # Errors
+///
+/// When a folder cannot be listed.
+pub fn set_aside(root: &Path) -> Result<Vec<SetAside>, ArchiveError> {
+    let root = root.join("_aside");
+    let mut all = Vec::new();
+    for name in files::names_in(&root)? {
+        let Some(tenant) = name.strip_prefix("tenant=").and_then(|id| id.parse().ok()) else { continue };
+        let mut of_tenant = SetAside { tenant, files: 0, bytes: 0 };
+        for date in files::names_in(&root.join(&name))? {
+            let folder = root.join(&name).join(date);
+            for file in files::names_in(&folder)? {
+                // One that is taken away meanwhile is not there any more.
+                of_tenant.bytes += std::fs::metadata(folder.join(file)).map_or(0, |metadata| metadata.len());
+                of_tenant.files += 1;
+            }
+        }
+        if of_tenant.files > 0 {
+            all.push(of_tenant);
+        }
+    }
+    Ok(all)
+}
+
 /// A complete segment that the ledger does not know.
 struct Orphan {
     path: PathBuf,

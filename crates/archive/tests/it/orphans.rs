@@ -1,6 +1,6 @@
 //! What the ledger does not know is deleted only where it is there another time, or is sure to come again.
 
-use archive::{ArchiveError, Ownership, Removed, Segment};
+use archive::{ArchiveError, Ownership, Removed, Segment, SetAside};
 
 use crate::world::{World, append, record, tenant};
 
@@ -105,9 +105,14 @@ fn a_name_set_aside_twice_is_kept_twice_and_a_purge_takes_both() {
         assert_eq!(counts(world.clear_at("2026-06-01T00:00:00Z", 0)), removed(0, 1));
     }
     assert_eq!(aside(&world), 2);
+    let told = archive::set_aside(world.archive.root()).unwrap();
+    let folder = world.archive.aside_folder(tenant()).join("date=2026-03-04");
+    let bytes = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(told, [SetAside { tenant: tenant(), files: 2, bytes }]);
     world.reopen();
     world.archive.purge_tenant(tenant()).unwrap();
     assert_eq!(aside(&world), 0);
+    assert_eq!(archive::set_aside(world.archive.root()).unwrap(), []);
 }
 
 #[test]

@@ -220,6 +220,26 @@ pub(super) async fn archive(root: &Path, known: Option<&Known>) -> Step {
     }
 }
 
+/// What lies set aside in the archive, where queries do not look; no step when there is nothing.
+pub(super) fn aside(root: &Path) -> Option<Step> {
+    let name = root.join("_aside").display().to_string();
+    let aside = match archive::set_aside(root) {
+        Ok(aside) => aside,
+        Err(error) => {
+            let step = Step::failed("aside", name, Cause::Storage, crate::chain(&error));
+            return Some(step.explained("what lies there is not known", "do what the message says"));
+        }
+    };
+    let (files, bytes) = aside.iter().fold((0, 0), |(files, bytes), of| (files + of.files, bytes + of.bytes));
+    (files > 0).then(|| {
+        let found = format!("{files} segment(s) of {} tenant(s), {} MiB", aside.len(), bytes.div_ceil(1 << 20));
+        Step::warning("aside", name, found).explained(
+            "the ledger did not know them, as after it was restored from an older copy: queries and retention pass them over",
+            "take over what is needed of them (they are Parquet files like the others), then delete the folder",
+        )
+    })
+}
+
 /// The folder itself, or the nearest above it that exists.
 fn nearest(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -259,6 +279,20 @@ fn free_bytes(_path: &Path) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::doctor::Status;
+
+    #[test]
+    fn what_was_set_aside_is_told_with_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(aside(dir.path()), None);
+        let folder = dir.path().join("_aside/tenant=6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11/date=2026-03-04");
+        std::fs::create_dir_all(&folder).unwrap();
+        assert_eq!(aside(dir.path()), None);
+        for name in ["1-0.parquet", "1-0.2.parquet"] {
+            std::fs::write(folder.join(name), vec![0; 600 << 10]).unwrap();
+        }
+        let step = aside(dir.path()).unwrap();
+        assert_eq!((step.status, step.result.as_str()), (Status::Warning, "2 segment(s) of 1 tenant(s), 2 MiB"));
+    }
 
     #[tokio::test]
     async fn a_folder_that_is_not_there_yet_is_no_trouble_and_is_not_made() {

@@ -121,6 +121,7 @@ pub async fn examine(subject: &Subject<'_>, before: Vec<Step>, tell: &mut (dyn F
     book.push(step);
     book.push(files::sealed(subject.keys.clone(), known.as_ref()).await);
     book.push(files::archive(subject.archive, known.as_ref()).await);
+    book.extend(files::aside(subject.archive).into_iter().collect());
     let (step, is_running) = site::collector(subject.data_dir, subject.console).await;
     book.push(step);
     let tenant = subject.tenant.or_else(|| {

@@ -3,6 +3,8 @@
 //!
 //! Never claims more than the ledger can defend: a tenant that has not been listed yet is complete through nothing.
 
+use serde_json::json;
+use server::archive::{SetAside, set_aside};
 use server::coverage::{
     CoverageReport, DamagedFile, ExpiredItem, FailingItem, FeedCoverage, GapItem, QuarantinedItem, RelistingItem, Time,
 };
@@ -27,11 +29,16 @@ pub(crate) async fn run(global: &Global, args: CoverageArgs) -> Result<(), Failu
     let tenants: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
     let details = args.details.unwrap_or(if global.json { SHOWN_AS_JSON } else { SHOWN });
     let report = CoverageReport::read(ledger.as_ref(), &tenants, details).await.map_err(store::ledger_failure)?;
+    let mut aside = set_aside(&config.archive_root).map_err(store::archive_failure)?;
+    aside.retain(|of| tenants.contains(&of.tenant));
     if global.json {
-        let json = serde_json::to_value(&report).map_err(|error| Failure::new(Code::Other, error))?;
+        let mut json = serde_json::to_value(&report).map_err(|error| Failure::new(Code::Other, error))?;
+        let item = |of: &SetAside| json!({ "tenant_id": of.tenant, "files": of.files, "bytes": of.bytes });
+        json["set_aside"] = aside.iter().map(item).collect();
         present::print_json(&json)?;
     } else {
-        present::print(&to_text(&report))?;
+        let lines = std::iter::once(to_text(&report)).chain(aside.iter().map(aside_text));
+        present::print(&lines.collect::<Vec<_>>().join("\n"))?;
     }
     match args.require {
         Some(requirement) => check(&report.items, tenants.len(), requirement, store::now()),
@@ -97,6 +104,17 @@ pub(crate) fn to_text(report: &CoverageReport) -> String {
         lines.push(present::folded(&says, DETAIL_INDENT, width));
     }
     lines.join("\n")
+}
+
+/// What lies where no query looks.
+fn aside_text(aside: &SetAside) -> String {
+    let SetAside { tenant, files, bytes } = aside;
+    let (files, size) = (present::count(*files), present::count(bytes.div_ceil(1 << 20)));
+    let says = format!(
+        "set aside of tenant {tenant}: {files} segment(s), {size} MiB, in _aside/tenant={tenant} of the archive: the ledger did \
+         not know them, and queries do not read them; take over what is needed of them, then delete the folder"
+    );
+    present::folded(&says, DETAIL_INDENT, present::terminal_width())
 }
 
 /// A tenant, and since when its records are kept if older ones went.

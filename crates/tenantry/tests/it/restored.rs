@@ -145,6 +145,19 @@ fn under_a_restored_older_ledger_nothing_is_lost_and_what_the_feed_has_comes_onc
             assert_eq!(after.get(&aside), Some(&bytes), "{text} is kept");
         }
     }
+    // How many there are is told, with their size.
+    let aside: Vec<u64> = after
+        .iter()
+        .filter(|(path, _)| path.iter().any(|name| name == "_aside"))
+        .map(|(_, bytes)| bytes.len() as u64)
+        .collect();
+    assert!(!aside.is_empty());
+    let coverage: serde_json::Value = serde_json::from_str(&home.succeed(&["--json", "coverage"])).unwrap();
+    let told = &coverage["set_aside"][0];
+    assert_eq!((told["files"].as_u64(), told["bytes"].as_u64()), (Some(aside.len() as u64), Some(aside.iter().sum())));
+    assert!(home.succeed(&["coverage"]).contains(&format!("{} segment(s)", aside.len())));
+    let doctor = home.run(&["doctor"]);
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains(&format!("{} segment(s) of 1 tenant(s)", aside.len())));
 }
 
 #[test]
