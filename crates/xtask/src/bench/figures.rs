@@ -11,8 +11,8 @@ use super::options::Options;
 /// Resident memory must stay under it, with any number of records in ordinary blobs.
 pub(super) const PEAK_KIB_MAX: u64 = 250 << 10;
 /// Resident memory may rise by this part of itself from the end of the warm-up to the end of the run. Less: the noise of when
-/// batches and merges happen to meet. More: growth with the number of records would pass for noise. Of 500,000 records, it
-/// finds some 70 bytes that each leaves behind.
+/// batches and merges happen to meet. More: growth with the number of records would pass for noise. It finds 40 bytes that each
+/// of 500,000 records leaves behind.
 pub(super) const RISE_MAX: f64 = 0.25;
 /// The share of the records after which memory is held against a line. A commit takes 128 MiB of records or five seconds, so
 /// in the first tenth of 500,000 records of three tenants none is complete and nothing was merged yet: what is resident then is
