@@ -3,7 +3,7 @@
 //!
 //! glibc gives every thread an arena of its own, up to eight for each CPU, and what a thread has freed stays in its arena.
 //! The writers of commits run now on this thread and now on that one, so that every arena grows to what one commit takes:
-//! with two CPUs, 500,000 records take 250 MiB that go on growing; with two arenas 110 to 127 MiB, with one 103 to 112, at the
+//! with two CPUs, 500,000 records take 250 MiB that go on growing; with two arenas 110 to 127 MiB, with one 103 to 115, at the
 //! same CPU time. Threads seldom wait for each other there: small pieces come from each thread's own store, large ones from
 //! the kernel.
 //!
