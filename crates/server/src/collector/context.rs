@@ -26,6 +26,8 @@ use crate::webhook::KnownPaths;
 /// What a tenant's finished work proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
+    /// The ledger works.
+    Ledger,
     /// The ledger and the tokens work.
     Round,
     /// So does the archive.
@@ -135,7 +137,7 @@ impl Context {
         self.board.set_problem(Some(Problem { kind: kind.to_owned(), message, since, next_attempt_at: None }));
     }
 
-    /// What was in everybody's way is gone, as far as a tenant's finished work can tell.
+    /// What was in everybody's way is gone, as far as a tenant's finished work, or the ledger's answer, can tell.
     pub(super) fn everybody_goes_on(&self, proof: Proof) {
         let Some(problem) = self.board.snapshot_problem() else { return };
         let is_of = |kind: ProblemKind| problem.kind == kind.as_str();
@@ -147,7 +149,7 @@ impl Context {
         {
             true
         } else {
-            !self.requests.tokens.has_app_fault()
+            proof != Proof::Ledger && !self.requests.tokens.has_app_fault()
         };
         if !is_over {
             return;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use engine::hindrance::AT_WORK_EVERY;
 use engine::model::{Tenant, TenantState};
 use engine::problem::ProblemKind;
+use engine::retry::ONCE_ATTEMPTS;
 use protocol::ids::TenantId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -21,7 +22,7 @@ use tracing::Instrument;
 
 use super::CollectError;
 use super::activation::{Mode, Next, Worker};
-use super::context::Context;
+use super::context::{Context, Proof};
 use super::judge;
 use super::progress::TenantReport;
 
@@ -43,6 +44,8 @@ pub(super) struct Supervisor {
     revision: u64,
     /// When it was last noted that we are at work.
     noted_at_work: Option<Instant>,
+    /// How often in a row the ledger could not say who is there.
+    looks_failed: u32,
 }
 
 /// One tenant under supervision.
@@ -85,6 +88,7 @@ impl Supervisor {
             names: HashMap::new(),
             revision: 0,
             noted_at_work: None,
+            looks_failed: 0,
         }
     }
 
@@ -120,11 +124,7 @@ impl Supervisor {
                     return Ok(true);
                 }
                 Event::LookForTenants => {
-                    // A ledger that is busy now is asked again at the next tick.
-                    if let Err(error) = self.look_for_tenants().await {
-                        let kind = judge::kind_of_ledger_error(&error).unwrap_or(ProblemKind::LedgerUnusable);
-                        self.context.everybody_waits(kind.as_str(), &error);
-                    }
+                    self.look_again().await;
                     self.note_at_work().await;
                     self.count();
                 }
@@ -151,8 +151,36 @@ impl Supervisor {
         reports
     }
 
+    /// Whether a run that ends by itself has ended. A ledger that was busy when it was last asked who is there is asked once
+    /// more, lest the run ends with a trouble that is over.
     fn is_done(&self) -> bool {
-        self.running.is_empty() && self.due.is_empty()
+        let asks_again = (1..ONCE_ATTEMPTS).contains(&self.looks_failed);
+        self.running.is_empty() && self.due.is_empty() && !asks_again
+    }
+
+    /// Looks for tenants now and then. A ledger that is busy now is asked again at the next tick, and what it was said to be
+    /// is taken back as soon as it answers and takes what is written: a tenant's own work may be an hour away.
+    async fn look_again(&mut self) {
+        match self.look_for_tenants().await {
+            Err(error) => {
+                self.looks_failed = self.looks_failed.saturating_add(1);
+                let kind = judge::kind_of_ledger_error(&error).unwrap_or(ProblemKind::LedgerUnusable);
+                self.context.everybody_waits(kind.as_str(), &error);
+            }
+            Ok(()) if self.looks_failed == 0 => {}
+            // Who holds the ledger does not keep others from reading it.
+            Ok(()) => match self.context.ledger.at_work(self.context.clock.now()).await {
+                Ok(()) => {
+                    self.looks_failed = 0;
+                    self.noted_at_work = Some(Instant::now());
+                    self.context.everybody_goes_on(Proof::Ledger);
+                }
+                Err(error) => {
+                    self.looks_failed = self.looks_failed.saturating_add(1);
+                    tracing::debug!(%error, "the ledger answers, and takes nothing yet");
+                }
+            },
+        }
     }
 
     /// When the next activation may start; `None` when none is due or all places are taken.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -186,6 +186,62 @@ async fn a_ledger_that_is_busy_now_and_then_is_waited_for() {
         rig.collect_once().await;
         rig.check_no_orphans().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_could_not_say_who_is_there_is_asked_again_before_a_run_ends() {
+    // Whichever look it is that finds the ledger busy: the last of a run has nobody's work after it.
+    let looks = Arc::new(AtomicU32::new(u32::MAX));
+    let mut busy_at = 1;
+    while busy_at < looks.load(Ordering::Relaxed) {
+        let mut rig = Rig::new(small_world(9, 1, 20), FaultPlan::default()).await;
+        rig.latency = Some(Duration::from_millis(20)..Duration::from_millis(21));
+        rig.settings.limits.tenants_interval = Duration::from_millis(100);
+        let most = Arc::clone(&looks);
+        most.store(0, Ordering::Relaxed);
+        let ledger = FaultyLedger::new(&rig, move |method, call| {
+            if method != "tenants_since" {
+                return Fate::Works;
+            }
+            most.fetch_max(call, Ordering::Relaxed);
+            if call == busy_at { Fate::Busy } else { Fate::Works }
+        });
+        let report = rig.collector_with(ledger).collect_once(&[], std::future::pending()).await.unwrap();
+        assert!(report.is_complete(), "look {busy_at}: {report:#?}");
+        busy_at += 1;
+    }
+    assert!(busy_at > 3, "a run of {busy_at} looks proves nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_the_ledger_is_held_is_taken_back_as_soon_as_it_is_not() {
+    let mut rig = Rig::new(small_world(10, 1, 20), FaultPlan::default()).await;
+    // No tenant's work comes along to prove it.
+    rig.settings.collect.poll_interval = Duration::from_secs(3600);
+    let (reads, writes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let held = (Arc::clone(&reads), Arc::clone(&writes));
+    let ledger = FaultyLedger::new(&rig, move |method, _| match method {
+        "tenants_since" if held.0.load(Ordering::Relaxed) => Fate::Busy,
+        "at_work" if held.1.load(Ordering::Relaxed) => Fate::Busy,
+        _ => Fate::Works,
+    });
+    let collector = Arc::new(rig.collector_with(ledger));
+    let running = Arc::clone(&collector);
+    let task = tokio::spawn(async move { running.run(std::future::pending()).await });
+    let shown = async || {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        collector.board().snapshot_problem().map(|problem| problem.kind)
+    };
+    assert_eq!(shown().await, None);
+    reads.store(true, Ordering::Relaxed);
+    writes.store(true, Ordering::Relaxed);
+    assert_eq!(shown().await.as_deref(), Some("ledger_locked"));
+    // Somebody who writes keeps nobody from reading.
+    reads.store(false, Ordering::Relaxed);
+    assert_eq!(shown().await.as_deref(), Some("ledger_locked"));
+    writes.store(false, Ordering::Relaxed);
+    assert_eq!(shown().await, None);
+    task.abort();
 }
 
 #[tokio::test(start_paused = true)]
