@@ -140,7 +140,7 @@ fn earlier(time: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// Through when a listing proves the tile.
-fn proven_until(tile: &Tile) -> Option<Timestamp> {
+pub(crate) fn proven_until(tile: &Tile) -> Option<Timestamp> {
     // An end in the future may be asked for, but what has not happened yet can not have been listed.
     Some(tile.listed_until?.min(tile.listed_at?).min(tile.until)).filter(|until| *until > tile.start)
 }

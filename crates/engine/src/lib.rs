@@ -16,4 +16,5 @@ pub mod skew;
 pub mod subscription;
 pub mod tile;
 pub mod token;
+pub mod unconfirmed;
 pub mod webhook;

@@ -4,6 +4,8 @@
 //! its span and cause, each piece in quarantine and each damaged file with its place. Long lists are cut, and the counts
 //! beside them say by how much.
 
+mod unconfirmed;
+
 use chrono::{NaiveTime, SecondsFormat};
 use engine::hindrance::{Explained, GapCause, History};
 use engine::model::{
@@ -15,6 +17,7 @@ use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use serde::{Serialize, Serializer};
 
+pub use self::unconfirmed::{UnconfirmedItem, UnconfirmedWindow};
 use crate::collector::segments::segment_of;
 
 /// A time as RFC 3339 text in UTC with milliseconds.
@@ -56,6 +59,8 @@ pub struct FeedCoverage {
     pub from: Time,
     /// Everything the feed listed before this is archived, or named here as lost or in a gap.
     pub complete_through: Option<Time>,
+    /// The windows after that which are not confirmed yet, and why.
+    pub unconfirmed: UnconfirmedItem,
     /// Contents archived.
     pub archived: u64,
     /// Contents waiting for their first or next attempt.
@@ -235,12 +240,17 @@ pub struct ProblemItem {
 }
 
 impl CoverageReport {
-    /// Reads what the ledger knows of `tenants`; `details` limits the losses and the pieces in quarantine that are named
-    /// of each tenant.
+    /// Reads what the ledger knows of `tenants` at `now`; `details` limits the losses and the pieces in quarantine that are
+    /// named of each tenant.
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub async fn read(ledger: &dyn Ledger, tenants: &[TenantId], details: u32) -> Result<Self, LedgerError> {
+    pub async fn read(
+        ledger: &dyn Ledger,
+        tenants: &[TenantId],
+        details: u32,
+        now: Timestamp,
+    ) -> Result<Self, LedgerError> {
         let mut report = Self::default();
         for tenant in tenants {
             let rows = ledger.coverage(*tenant).await?;
@@ -254,13 +264,16 @@ impl CoverageReport {
             let failing = if failing { ledger.failing(*tenant, details).await? } else { Vec::new() };
             let (notes, webhooks) = (ledger.feed_notes(*tenant).await?, ledger.webhooks(*tenant).await?);
             let history = ledger.history(*tenant).await?;
+            let pending = unconfirmed::pending_of(ledger, *tenant, &rows, now).await?;
             for row in rows {
                 let of_feed = history.iter().find(|(content_type, _)| *content_type == row.content_type);
                 let gaps = of_feed.map_or_else(Vec::new, |(_, history)| gaps_of(&row, history));
                 let (before, gaps): (Vec<GapItem>, Vec<GapItem>) =
                     gaps.into_iter().partition(|gap| gap.cause == GapCause::BeforeSubscription.as_str());
                 let unavailable = before.into_iter().next();
-                let mut item = FeedCoverage { gaps, unavailable, ..FeedCoverage::new(row, &losses, &quarantine) };
+                let unconfirmed = UnconfirmedItem::read(ledger, &row, &pending, now).await?;
+                let mut item =
+                    FeedCoverage { gaps, unavailable, unconfirmed, ..FeedCoverage::new(row, &losses, &quarantine) };
                 item.annotate(&failing, &notes, &webhooks);
                 report.items.push(item);
             }
@@ -282,6 +295,7 @@ impl FeedCoverage {
             tenant_id: row.tenant,
             from: Time(row.from),
             complete_through: row.complete_through.map(Time),
+            unconfirmed: UnconfirmedItem::default(),
             archived: row.archived,
             pending: row.pending,
             failing: row.failing,

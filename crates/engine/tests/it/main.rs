@@ -15,6 +15,7 @@ mod skew;
 mod subscription;
 mod tile;
 mod token;
+mod unconfirmed;
 mod webhook;
 
 use chrono::TimeDelta;

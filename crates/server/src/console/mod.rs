@@ -18,6 +18,7 @@ use ledger::{Ledger, LedgerError};
 use protocol::ids::TenantId;
 use serde::Deserialize;
 
+use crate::clock::Clock;
 use crate::collector::Board;
 use crate::coverage::{CoverageReport, ProblemItem};
 use crate::listen::healthz;
@@ -43,6 +44,8 @@ pub struct ConsoleParts {
     pub board: Board,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The console's routes. `listen` is where they will be served: on a loopback address, only requests by a name of this
@@ -144,7 +147,7 @@ async fn coverage(State(parts): State<ConsoleParts>, Query(page): Query<Page>) -
     let (tenants, next) = parts.page(&page).await?;
     let tenants: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
     let details = page.details.unwrap_or(DETAILS).min(DETAILS_MAX);
-    let report = CoverageReport::read(parts.ledger.as_ref(), &tenants, details).await?;
+    let report = CoverageReport::read(parts.ledger.as_ref(), &tenants, details, parts.clock.now()).await?;
     Ok(Json(PagedCoverage { report, next }).into_response())
 }
 

@@ -37,6 +37,7 @@ async fn the_console_says_what_was_collected_and_what_stands_in_the_way() {
         ledger: Arc::new(rig.ledger.clone()),
         board: collector.board().clone(),
         metrics: Arc::clone(&rig.metrics),
+        clock: Arc::clone(&rig.clock) as Arc<dyn server::clock::Clock>,
     };
     let router = router(parts, "127.0.0.1:8366".parse().unwrap());
 
@@ -83,6 +84,7 @@ async fn a_loopback_console_answers_by_names_of_this_machine_only() {
         ledger: Arc::new(rig.ledger.clone()),
         board: collector.board().clone(),
         metrics: Arc::clone(&rig.metrics),
+        clock: Arc::clone(&rig.clock) as Arc<dyn server::clock::Clock>,
     };
     for (listen, host, expected) in [
         ("127.0.0.1:8366", "localhost:8366", StatusCode::OK),

@@ -11,7 +11,7 @@ use crate::rig::{Rig, small_world};
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn report(rig: &Rig) -> CoverageReport {
-    CoverageReport::read(&rig.ledger, &rig.tenants(), 1000).await.unwrap()
+    CoverageReport::read(&rig.ledger, &rig.tenants(), 1000, rig.now()).await.unwrap()
 }
 
 fn lost(report: &CoverageReport) -> u64 {
@@ -95,4 +95,52 @@ async fn a_record_too_large_to_store_is_counted_and_named_wherever_an_operator_l
     assert_eq!(pieces.len() as u64, quarantined);
     assert!(pieces.iter().all(|piece| piece.reason.contains("more than a record may have")), "{:?}", pieces[0]);
     assert_eq!(rig.ledger.quarantine(rig.tenants()[0], 10_000).await.unwrap().len(), pieces.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_windows_that_are_not_confirmed_are_named_with_their_reasons() {
+    let rule = |operation: &str, content_type: &str| {
+        format!(
+            "[[rule]]\noperations = [\"{operation}\"]\ncontent_types = [\"{content_type}\"]\n\
+             effect = \"server_error\"\nstatus = 503\nprobability = 1.0\n"
+        )
+    };
+    let plan = rule("retrieve", "Audit.Exchange") + &rule("content", "Audit.SharePoint");
+    let rig = Rig::new(small_world(6, 1, 300), FaultPlan::parse(&plan).unwrap()).await;
+    let collector = std::sync::Arc::new(rig.collector());
+    let running = std::sync::Arc::clone(&collector);
+    let task = tokio::spawn(async move { running.run(std::future::pending()).await });
+    tokio::time::sleep(HOUR).await;
+    let of = |report: &CoverageReport, name: &str| {
+        let row = report.items.iter().find(|row| row.content_type.as_str() == name).unwrap();
+        (row.pending, row.unconfirmed.clone())
+    };
+    let found = report(&rig).await;
+    // Listed, and its contents cannot be had.
+    let (pending, exchange) = of(&found, "Audit.Exchange");
+    let waiting: u64 = exchange.oldest.iter().map(|window| window.pending).sum();
+    assert!(waiting > 0 && waiting <= pending, "{exchange:#?}");
+    assert_eq!(exchange.oldest[0].cause, "contents_pending");
+    assert!(exchange.oldest[0].message.contains("wait"), "{exchange:#?}");
+    // Never listed: a week of windows, of which the oldest are named.
+    let (_, sharepoint) = of(&found, "Audit.SharePoint");
+    assert!(sharepoint.windows > 28 && sharepoint.oldest.len() == 5, "{sharepoint:#?}");
+    for window in &sharepoint.oldest {
+        assert_eq!((window.cause, window.listed_through), ("listing_held_up", None));
+        assert!(window.message.contains("held up since") && window.message.contains("service_down"), "{window:?}");
+    }
+    // Of the others the window of now is all there is.
+    for row in
+        found.items.iter().filter(|row| !["Audit.Exchange", "Audit.SharePoint"].contains(&row.content_type.as_str()))
+    {
+        assert!(!row.unconfirmed.is_worth_telling() && row.unconfirmed.windows == 1, "{row:#?}");
+        assert_eq!(row.unconfirmed.oldest[0].listed_through, row.complete_through);
+    }
+    // Mended, it is what the others are.
+    rig.emulator.world().set_faults(FaultPlan::default());
+    tokio::time::sleep(3 * HOUR).await;
+    for row in report(&rig).await.items {
+        assert!(!row.unconfirmed.is_worth_telling() && row.pending == 0, "{row:#?}");
+    }
+    task.abort();
 }

@@ -39,7 +39,7 @@ async fn gaps(rig: &Rig) -> Vec<GapItem> {
 }
 
 async fn reported(rig: &Rig) -> Vec<FeedCoverage> {
-    CoverageReport::read(&rig.ledger, &rig.tenants(), 10).await.unwrap().items
+    CoverageReport::read(&rig.ledger, &rig.tenants(), 10, rig.now()).await.unwrap().items
 }
 
 /// Some hours of collecting, then ten days in which something stands in the way, then a day without it: of three days nothing

@@ -55,6 +55,7 @@ impl Day {
             ledger: Arc::new(rig.ledger.clone()),
             board: collector.board().clone(),
             metrics: Arc::clone(&rig.metrics),
+            clock: Arc::clone(&rig.clock) as Arc<dyn server::clock::Clock>,
         };
         let console = router(parts, "127.0.0.1:8366".parse().unwrap());
         Self { rig, collector, console }

@@ -7,6 +7,7 @@ use serde_json::json;
 use server::archive::{SetAside, set_aside};
 use server::coverage::{
     CoverageReport, DamagedFile, ExpiredItem, FailingItem, FeedCoverage, GapItem, QuarantinedItem, RelistingItem, Time,
+    UnconfirmedItem, UnconfirmedWindow,
 };
 use server::protocol::ids::TenantId;
 use server::protocol::time::Timestamp;
@@ -28,7 +29,8 @@ pub(crate) async fn run(global: &Global, args: CoverageArgs) -> Result<(), Failu
     let tenants = store::selected_tenants(ledger.as_ref(), &args.tenant).await?;
     let tenants: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
     let details = args.details.unwrap_or(if global.json { SHOWN_AS_JSON } else { SHOWN });
-    let report = CoverageReport::read(ledger.as_ref(), &tenants, details).await.map_err(store::ledger_failure)?;
+    let report = CoverageReport::read(ledger.as_ref(), &tenants, details, store::now()).await;
+    let report = report.map_err(store::ledger_failure)?;
     let mut aside = set_aside(&config.archive_root).map_err(store::archive_failure)?;
     aside.retain(|of| tenants.contains(&of.tenant));
     if global.json {
@@ -154,6 +156,7 @@ fn details(row: &FeedCoverage) -> Vec<String> {
     let gap =
         |gap: &GapItem| format!("gap from {} to {}: {}: {}", moment(gap.from), moment(gap.to), gap.cause, gap.message);
     says.extend(row.gaps.iter().map(gap));
+    says.extend(unconfirmed(row));
     says.extend(row.failures.iter().map(|failing| {
         let FailingItem { content_id, attempts, cause, next_attempt_at: next, to, .. } = failing;
         let (next, to) = (moment(*next), moment(*to));
@@ -175,6 +178,21 @@ fn details(row: &FeedCoverage) -> Vec<String> {
     says.extend(more(row.quarantined, row.quarantine.len(), "in quarantine"));
     says.extend(notes(row));
     says
+}
+
+/// The windows that end "complete through", and the oldest after them; nothing while only time goes on.
+fn unconfirmed(row: &FeedCoverage) -> Vec<String> {
+    let UnconfirmedItem { windows, oldest } = &row.unconfirmed;
+    if !row.unconfirmed.is_worth_telling() {
+        return Vec::new();
+    }
+    let one = |window: &UnconfirmedWindow| {
+        let UnconfirmedWindow { from, to, cause, message, .. } = window;
+        format!("not yet confirmed: {} to {}: {cause}: {message}", moment(*from), moment(*to))
+    };
+    let more = windows.saturating_sub(oldest.len() as u64);
+    let more = (more > 0).then(|| format!("and {} later windows not yet confirmed", present::count(more)));
+    oldest.iter().map(one).chain(more).collect()
 }
 
 /// What is noted beside completeness.
@@ -235,6 +253,7 @@ mod tests {
             content_type: content_type.parse().unwrap(),
             from: time("2026-03-01T00:00:00Z"),
             complete_through: Some(time("2026-03-09T12:34:56Z")),
+            unconfirmed: UnconfirmedItem::default(),
             archived: 1_234_567,
             pending: 0,
             failing: 0,
@@ -264,6 +283,17 @@ mod tests {
         missing.gaps.push(GapItem { from, to, cause: "collector_off", message: "it did not run".to_owned() });
         let mut dlp = feed("DLP.All");
         dlp.variants = 1234;
+        let window = |cause, message: &str| UnconfirmedWindow {
+            from: time("2026-03-09T12:00:00Z"),
+            to: time("2026-03-09T16:00:00Z"),
+            cause,
+            message: message.to_owned(),
+            listed_through: None,
+            pending: 0,
+        };
+        // That the window of now is open is no news.
+        missing.unconfirmed = UnconfirmedItem { windows: 1, oldest: vec![window("open", "it has not ended")] };
+        dlp.unconfirmed = UnconfirmedItem { windows: 3, oldest: vec![window("not_listed", "unlisted")] };
         let report = CoverageReport { items: vec![missing, dlp], damaged_segments: Vec::new(), expired: Vec::new() };
         let text = to_text(&report);
         let lines: Vec<&str> = text.lines().collect();
@@ -279,8 +309,13 @@ mod tests {
         assert!(lines[7].contains("DLP.All") && lines[7].ends_with("1,234,567"), "{text}");
         assert_eq!(
             lines[8],
+            "    not yet confirmed: 2026-03-09 12:00:00Z to 2026-03-09 16:00:00Z: not_listed: unlisted"
+        );
+        assert_eq!(lines[9], "    and 2 later windows not yet confirmed");
+        assert_eq!(
+            lines[10],
             "    1,234 records came with another body under an Id that was there: both bodies are kept"
         );
-        assert_eq!(lines.len(), 9, "one tenant, named once: {text}");
+        assert_eq!(lines.len(), 11, "one tenant, named once: {text}");
     }
 }

@@ -42,6 +42,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
             ledger: collector.ledger.clone(),
             board: collector.collector.board().clone(),
             metrics: collector.metrics.clone(),
+            clock: Arc::new(SystemClock),
         },
         address,
     );

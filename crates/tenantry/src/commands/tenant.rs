@@ -105,7 +105,8 @@ async fn show(global: &Global, config: &Config, id: TenantId) -> Result<(), Fail
     let ledger = store::open_ledger_read_only(config)?;
     let tenant = known(ledger.as_ref(), id).await?;
     let subscriptions = ledger.subscriptions(id).await.map_err(store::ledger_failure)?;
-    let coverage = CoverageReport::read(ledger.as_ref(), &[id], 20).await.map_err(store::ledger_failure)?;
+    let coverage = CoverageReport::read(ledger.as_ref(), &[id], 20, store::now()).await;
+    let coverage = coverage.map_err(store::ledger_failure)?;
     let segments = ledger.segments(id).await.map_err(store::ledger_failure)?;
     let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
     let rows: u64 = segments.iter().map(|segment| segment.rows).sum();
