@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use simulator::{Bug, Options, Outcome, run};
+use simulator::{Bug, Options, Outcome, processor_seconds, run};
 
 use crate::arguments::Arguments;
 
@@ -53,17 +53,24 @@ pub(crate) fn many(arguments: &Arguments) -> bool {
                 println!("seed {}: {failure}\n  cargo xtask simulate --seed {} --trace", outcome.seed, outcome.seed);
             }
         }
-        if sums.0 % 100 == 0 {
-            println!("{} seeds, {} failed, {:.0} s", sums.0, sums.5.len(), started.elapsed().as_secs_f64());
+        if sums.0 % 50 == 0 {
+            println!(
+                "{} seeds, {} failed, {:.0} s, {} s of processors",
+                sums.0,
+                sums.5.len(),
+                started.elapsed().as_secs_f64(),
+                processor_seconds()
+            );
         }
         true
     });
     let (seeds, steps, crashes, records, lost, failed) = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!(
-        "{seeds} seeds of {} days: {steps} steps, {crashes} crashes, {records} records, {lost} contents named as lost; {} failed; {:.1} s",
+        "{seeds} seeds of {} days: {steps} steps, {crashes} crashes, {records} records, {lost} contents named as lost; {} failed; {:.1} s, {} s of processors",
         arguments.days,
         failed.len(),
-        started.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64(),
+        processor_seconds()
     );
     if !failed.is_empty() {
         println!("failed: {failed:?}");

