@@ -3,8 +3,8 @@
 //! Never read elsewhere: workers take a [`Clock`], so that a test can set it and run a week in a second. Waiting is
 //! tokio's, so a test pauses it; spans (token lifetimes, budgets) are measured by tokio's instant, which no clock jump moves.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -55,12 +55,14 @@ pub struct ServerClock {
     ahead: AtomicI64,
     /// Whether the operator knows.
     told: AtomicBool,
+    /// What the server's clock showed at its last answer, and when that was by a clock that nobody sets.
+    heard: Mutex<Option<(Instant, Timestamp)>>,
 }
 
 impl ServerClock {
     /// A clock that is taken to agree until an answer says otherwise.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ahead: AtomicI64::new(0), told: AtomicBool::new(false) }
+        Self { clock, ahead: AtomicI64::new(0), told: AtomicBool::new(false), heard: Mutex::new(None) }
     }
 
     /// What the server's clock shows, as far as we know.
@@ -77,7 +79,9 @@ impl ServerClock {
     /// Takes note of the `Date` of an answer that has just come after `took`; tells the operator when the clocks begin to
     /// differ, and when they agree again.
     pub(crate) fn note(&self, date: Timestamp, took: Duration) {
-        let Some(ahead) = engine::skew::offset(self.clock.now(), took, date) else { return };
+        let now = self.clock.now();
+        let Some(ahead) = engine::skew::offset(now, took, date) else { return };
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), now + ahead));
         self.ahead.store(ahead.num_milliseconds(), Ordering::Relaxed);
         let differs = !engine::skew::allowance(ahead).is_zero();
         if self.told.swap(differs, Ordering::Relaxed) == differs {
@@ -91,6 +95,21 @@ impl ServerClock {
         } else {
             tracing::info!("this machine's clock agrees with Entra ID's again");
         }
+    }
+}
+
+/// A time that has surely come: our clock's, unless the server's last answer and the time since then say that it is earlier.
+/// What is dropped for its age is judged by this, so that a clock set years ahead for an hour costs nothing. Until the
+/// server has been heard, there is only our own.
+pub(crate) struct SureClock(pub(crate) Arc<ServerClock>);
+
+impl Clock for SureClock {
+    fn now(&self) -> Timestamp {
+        let now = self.0.clock.now();
+        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = heard.and_then(|(at, shown)| shown.checked_add_signed(TimeDelta::from_std(at.elapsed()).ok()?));
+        let Some(theirs) = theirs else { return now };
+        now.checked_add_signed(engine::skew::allowance(theirs - now).min(TimeDelta::zero())).unwrap_or(now)
     }
 }
 
@@ -111,4 +130,43 @@ pub async fn sleep_until(clock: &dyn Clock, time: Timestamp) {
 /// How long it is until `time`; zero when it has passed.
 pub fn until(clock: &dyn Clock, time: Timestamp) -> Duration {
     (time - clock.now()).to_std().unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that somebody sets, beside tokio's time.
+    struct SetClock(Arc<TokioClock>, AtomicI64);
+
+    impl Clock for SetClock {
+        fn now(&self) -> Timestamp {
+            self.0.now() + TimeDelta::seconds(self.1.load(Ordering::Relaxed))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_ahead_makes_nothing_past_and_one_that_is_behind_is_believed() {
+        let start = protocol::time::parse_timestamp("2026-03-10T12:34:56Z").unwrap();
+        let right = TokioClock::starting_at(start);
+        let ours = Arc::new(SetClock(Arc::clone(&right), AtomicI64::new(0)));
+        let server = Arc::new(ServerClock::new(Arc::clone(&ours) as Arc<dyn Clock>));
+        let sure = SureClock(Arc::clone(&server));
+        let year = 365 * 86_400;
+        ours.1.store(year, Ordering::Relaxed);
+        assert_eq!(sure.now(), ours.now(), "nobody was heard yet");
+        ours.1.store(0, Ordering::Relaxed);
+        server.note(start, Duration::ZERO);
+        assert_eq!(sure.now(), ours.now(), "a difference of half a second is none");
+        // Set after the answer, and no answer since.
+        ours.1.store(year, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!((sure.now() - right.now()).abs() < TimeDelta::seconds(1), "{}", sure.now());
+        // Set before the answer.
+        server.note(right.now(), Duration::ZERO);
+        assert!((sure.now() - right.now()).abs() < TimeDelta::seconds(1), "{}", sure.now());
+        ours.1.store(-year, Ordering::Relaxed);
+        server.note(right.now(), Duration::ZERO);
+        assert_eq!(sure.now(), ours.now(), "what has not come by our clock waits");
+    }
 }

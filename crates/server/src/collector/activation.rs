@@ -391,7 +391,7 @@ impl Worker {
         House {
             ledger: &*context.ledger,
             archive: &context.archive,
-            clock: &*context.clock,
+            clock: &context.sure_clock,
             metrics: &context.metrics,
             slot: &context.merge_slot,
             tenant: self.tenant,

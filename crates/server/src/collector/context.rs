@@ -16,7 +16,7 @@ use super::feed::Shared;
 use super::fetch::{LARGE_ELEMENTS, PIECE_BYTES};
 use super::progress::Board;
 use super::{CollectorParts, Webhooks};
-use crate::clock::{Clock, ServerClock};
+use crate::clock::{Clock, ServerClock, SureClock};
 use crate::credential::keyring::{Keyring, KeyringParts};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -40,6 +40,8 @@ pub(super) struct Context {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) archive: Archive,
     pub(super) clock: Arc<dyn Clock>,
+    /// By which what is kept grows old.
+    pub(super) sure_clock: SureClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) board: Board,
     /// The app's credentials.
@@ -85,13 +87,14 @@ impl Context {
             Arc::clone(&settings),
             Arc::clone(&keyring),
             Arc::clone(&parts.transport),
-            server_clock,
+            Arc::clone(&server_clock),
             Arc::clone(&parts.metrics),
         );
         Self {
             ledger: Arc::clone(&parts.ledger),
             archive: parts.archive.clone(),
             clock: Arc::clone(&parts.clock),
+            sure_clock: SureClock(server_clock),
             metrics: Arc::clone(&parts.metrics),
             board,
             keyring,

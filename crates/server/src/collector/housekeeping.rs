@@ -49,6 +49,7 @@ pub(super) enum Grace {
 pub(super) struct House<'a> {
     pub(super) ledger: &'a dyn Ledger,
     pub(super) archive: &'a Archive,
+    /// By which what is kept grows old: one that was set ahead must not make it so.
     pub(super) clock: &'a dyn Clock,
     pub(super) metrics: &'a Metrics,
     /// Whoever merges holds this, whichever tenant it is.

@@ -71,7 +71,7 @@ impl Uncollected {
         let house = House {
             ledger: &*context.ledger,
             archive: &context.archive,
-            clock: &*context.clock,
+            clock: &context.sure_clock,
             metrics: &context.metrics,
             slot: &context.merge_slot,
             tenant,

@@ -2,19 +2,31 @@
 //! delivered once more.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 use emulator::FaultPlan;
 use engine::model::{Expired, TenantState};
 use engine::retention::RETENTION_MIN;
 use ledger::Ledger;
 use protocol::ids::TenantId;
+use protocol::time::Timestamp;
 use record::View;
-use server::collector::compact;
+use server::clock::{Clock, TokioClock};
+use server::collector::{Collector, CollectorParts, compact};
 
 use crate::rig::{Rig, small_world, start};
+
+/// Three years ahead of the rig's.
+struct Ahead(Arc<TokioClock>);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        self.0.now() + TimeDelta::days(3 * 365)
+    }
+}
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -133,4 +145,23 @@ async fn compacting_takes_away_what_is_past_its_retention() {
     assert_eq!(compacted.expired, Expired { segments: count, records });
     rig.check_no_orphans().await;
     assert_eq!(dates(&rig, tenant).await, BTreeSet::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_years_ahead_takes_nothing_away() {
+    let mut rig = Rig::new(small_world(25, 1, 100), FaultPlan::default()).await;
+    rig.settings.retention = Some(30 * DAY);
+    let tenant = rig.tenants()[0];
+    rig.collect_once().await;
+    let (records, rows) = (rig.archived().await, rig.ledger.segments(tenant).await.unwrap());
+    assert!(!rows.is_empty());
+    let parts = rig.parts(rig.transport(), Arc::new(rig.ledger.clone()));
+    let parts = CollectorParts { clock: Arc::new(Ahead(Arc::clone(&rig.clock))), ..parts };
+    let collector = Collector::new(rig.settings.clone(), &parts);
+    collector.run(tokio::time::sleep(2 * 60 * Duration::from_secs(60))).await.unwrap();
+    assert_eq!(rig.archived().await, records);
+    // It is set right: what was known is still known, so that nothing is fetched to no purpose, and nothing is missing.
+    rig.collect_once().await;
+    assert_eq!(rig.archived().await, rig.published());
+    assert_eq!(rig.ledger.retained(tenant).await.unwrap().kept_since, None);
 }
