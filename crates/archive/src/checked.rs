@@ -20,7 +20,9 @@ use crate::{Archive, ArchiveError, disk};
 /// A segment that can be opened, with what its bytes are compared with.
 #[derive(Clone)]
 pub(crate) struct Checked {
+    /// For messages.
     pub(crate) path: PathBuf,
+    segment: Segment,
     bytes: u64,
     sums: Arc<Sums>,
 }
@@ -32,11 +34,15 @@ impl Checked {
     }
 
     pub(crate) fn with(archive: &Archive, segment: &Segment, sums: Arc<Sums>) -> Self {
-        Self { path: archive.segment_path(segment), bytes: segment.bytes, sums }
+        Self { path: archive.segment_place(segment), segment: segment.clone(), bytes: segment.bytes, sums }
     }
 
     pub(crate) fn open(&self, archive: &Archive) -> Result<CheckedFile, ArchiveError> {
-        let file = match disk::open(&self.path) {
+        let opened = match archive.workspace() {
+            Some(workspace) => Ok(workspace.open(&self.segment)?),
+            None => disk::open(&self.path),
+        };
+        let file = match opened {
             Ok(file) => file,
             // With the archive's mark gone as well, it is the whole disk that is missing.
             Err(error) if error.kind() == ErrorKind::NotFound && archive.is_there() => {
@@ -77,7 +83,7 @@ impl CheckedFile {
     }
 
     fn try_read(&self, range: Range<u64>) -> Result<Bytes, ArchiveError> {
-        let Checked { path, bytes, sums } = &self.0.of;
+        let Checked { path, bytes, sums, .. } = &self.0.of;
         if range.start > range.end || range.end > *bytes {
             let problem = format!("bytes {} to {} are asked for, and it has {bytes}", range.start, range.end);
             return Err(self.0.of.damaged(problem));

@@ -112,7 +112,7 @@ pub struct CommitWriter {
 impl CommitWriter {
     pub(crate) fn begin(archive: Archive, commit: NewCommit) -> Result<Self, ArchiveError> {
         if let Some(segment) = commit.visible.iter().find(|segment| segment.commit == commit.number) {
-            let path = archive.segment_path(segment);
+            let path = archive.segment_place(segment);
             return Err(ArchiveError::CommitInUse { tenant: commit.tenant, commit: commit.number, path });
         }
         let NewCommit { tenant, number, ingested_at, .. } = commit;
@@ -256,7 +256,7 @@ impl CommitWriter {
         reason: &str,
     ) -> Result<(), ArchiveError> {
         let NewCommit { tenant, ingested_at, .. } = self.commit;
-        let (kept, new) = quarantine::keep(self.archive.root(), tenant, content, piece, reason, ingested_at)?;
+        let (kept, new) = quarantine::keep(&self.archive, tenant, content, piece, reason, ingested_at)?;
         if new {
             self.quarantined_new.push(kept.clone());
         }
@@ -274,7 +274,7 @@ impl CommitWriter {
         self.days.clear();
         let mut result = self.archive.delete_segments(&self.days.take_finished()).map(|_| ());
         for kept in std::mem::take(&mut self.quarantined_new) {
-            result = result.and(quarantine::take_back(self.archive.root(), &kept));
+            result = result.and(quarantine::take_back(&self.archive, &kept));
         }
         result
     }

@@ -23,6 +23,33 @@ pub enum ArchiveError {
         /// The refusal.
         source: io::Error,
     },
+    /// The store of a remote archive refused, or could not be reached, for as long as it was tried.
+    #[error("cannot {action} {place}: {remedy}")]
+    Store {
+        /// What was being done.
+        action: &'static str,
+        /// To which object, as a URL.
+        place: String,
+        /// What the operator can do about it.
+        remedy: &'static str,
+        /// The refusal, in one line. It names no credential.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Where a file was to be put, another one lies already.
+    #[error(
+        "{place} is there already, and with other bytes: what a crash has left there is cleared away before the next try; \
+         if this comes again, another tenantry writes into the same archive"
+    )]
+    Occupied {
+        /// Which object, as a URL.
+        place: String,
+    },
+    /// The archive's settings make no sense.
+    #[error("{problem}")]
+    Settings {
+        /// What is wrong with them, and what to write instead.
+        problem: String,
+    },
     /// The Parquet library refused for another reason than an IO error.
     #[error("cannot {action} {} as Parquet", path.display())]
     Parquet {
@@ -53,13 +80,12 @@ pub enum ArchiveError {
     },
     /// The archive was written by a later version, or its mark is damaged.
     #[error(
-        "{} does not say archive_format 1 (it says {}): use the version of tenantry that wrote this archive",
-        path.display(),
+        "{path} does not say archive_format 1 (it says {}): use the version of tenantry that wrote this archive",
         format.map_or_else(|| "nothing readable".to_owned(), |format| format.to_string())
     )]
     UnknownFormat {
         /// The archive's mark.
-        path: PathBuf,
+        path: String,
         /// The format it names, if it can be read.
         format: Option<u64>,
     },
@@ -67,13 +93,13 @@ pub enum ArchiveError {
     #[error(
         "the archive {} belongs to {}, {}: restore the ledger that belongs to it from a backup, or set the archive folder \
          aside (give it another name) to begin a new one",
-        root.display(),
+        root,
         owner.as_ref().map_or_else(|| "a ledger that knows its segments".to_owned(), |owner| format!("ledger {owner}")),
         ledger.as_ref().map_or_else(|| "which is not there".to_owned(), |ledger| format!("and this is ledger {ledger}"))
     )]
     OtherLedger {
-        /// The archive's folder.
-        root: PathBuf,
+        /// The archive's folder or URL.
+        root: String,
         /// The ledger its mark names, if it names one.
         owner: Option<String>,
         /// The ledger in use, if there is one.

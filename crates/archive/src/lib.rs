@@ -4,7 +4,9 @@ mod cache;
 mod checked;
 mod columns;
 mod commit;
+mod copies;
 mod days;
+mod depot;
 #[cfg(not(feature = "watched-disk"))]
 #[expect(unreachable_pub, reason = "public where somebody may watch")]
 mod disk;
@@ -24,6 +26,9 @@ mod plan;
 mod quarantine;
 mod raw_column;
 mod read;
+#[cfg(feature = "remote")]
+mod remote;
+mod remote_options;
 mod runs;
 mod schema;
 mod segment;
@@ -33,6 +38,7 @@ pub mod sql;
 mod store;
 mod sums;
 mod verify;
+mod workspace;
 
 pub use commit::{Appended, CommitStats, CommitWriter, Committed, ContentRef, NewCommit};
 pub use error::ArchiveError;
@@ -41,6 +47,7 @@ pub use owner::{Ownership, refuse_new_ledger};
 pub use plan::{MergePlan, MergePolicy, plan_merge};
 pub use quarantine::Quarantined;
 pub use read::{ArchivedRecord, RecordReader};
+pub use remote_options::{RemoteOptions, StoreKind, StoreUrl};
 pub use schema::{COLUMNS, arrow_schema};
 pub use segment::{Segment, SegmentSet};
 pub use store::{Archive, ArchiveOptions};

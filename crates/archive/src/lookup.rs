@@ -131,7 +131,13 @@ impl Asked {
                 return Ok(Found::No);
             }
             if file.is_none() {
-                *file = sidecar::open(archive.root(), &self.segment).ok();
+                *file = match sidecar::open(archive.root(), &self.segment) {
+                    Ok(file) => Some(file),
+                    Err(_) if fetch_sidecar(archive, &self.segment)? => {
+                        sidecar::open(archive.root(), &self.segment).ok()
+                    }
+                    Err(_) => None,
+                };
             }
             if let Some(Ok(found)) = file.as_ref().map(|file| head.search(file, key)) {
                 return Ok(found);
@@ -149,9 +155,11 @@ impl Asked {
             self.state = State::Open { head, file: None };
             return Ok(());
         }
-        let Ok((head, file)) = sidecar::load(archive.root(), &self.segment) else {
-            return self.make_again(archive, damaged);
-        };
+        let mut loaded = sidecar::load(archive.root(), &self.segment);
+        if loaded.is_err() && fetch_sidecar(archive, &self.segment)? {
+            loaded = sidecar::load(archive.root(), &self.segment);
+        }
+        let Ok((head, file)) = loaded else { return self.make_again(archive, damaged) };
         let head = Arc::new(head);
         cache.keep(&self.segment, &head);
         self.state = State::Open { head, file: Some(file) };
@@ -178,4 +186,10 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+/// Fetches the sidecar of a remote archive's segment, if it is kept there.
+fn fetch_sidecar(archive: &Archive, segment: &Segment) -> Result<bool, ArchiveError> {
+    let Some(workspace) = archive.workspace() else { return Ok(false) };
+    workspace.fetch_beside(segment, &sidecar::name(segment), &sidecar::path(archive.root(), segment))
 }

@@ -10,7 +10,7 @@
 //!
 //! Every other one is set aside: moved to a folder that queries do not read and that nothing here ever empties.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,10 +25,11 @@ use crate::lookup::Lookup;
 use crate::part::is_temporary;
 use crate::read::{Batches, micros, texts};
 use crate::schema::position;
-use crate::segment::{SegmentSet, date_folder, file_name, parse_date_folder, parse_file_name, tenant_folder};
+use crate::segment::{SegmentSet, date_folder, file_name, parse_date_folder, parse_file_name, slashed, tenant_folder};
 use crate::sidecar::Found;
-use crate::verify::check_digest;
-use crate::{Archive, ArchiveError, disk, files, quarantine, sidecar, sums};
+use crate::verify::check_stored;
+use crate::workspace::{Unknown, Workspace};
+use crate::{Archive, ArchiveError, ArchiveOptions, disk, files, quarantine, sidecar, sums};
 
 /// Commit numbers beyond the ledger's last that a crash can leave behind: of one commit and one merge under way.
 const COMMITS_OF_ONE_CRASH: usize = 2;
@@ -68,27 +69,34 @@ pub struct SetAside {
     pub bytes: u64,
 }
 
-/// What lies set aside in the archive at `root`, tenant by tenant. Looks at names and sizes only, and writes nothing.
+/// What lies set aside in the archive, tenant by tenant. Looks at names and sizes only, and writes nothing.
 ///
 /// # Errors
 ///
-/// When a folder cannot be listed.
-pub fn set_aside(root: &Path) -> Result<Vec<SetAside>, ArchiveError> {
-    let root = root.join("_aside");
-    let mut all = Vec::new();
-    for name in files::names_in(&root)? {
-        let Some(tenant) = name.strip_prefix("tenant=").and_then(|id| id.parse().ok()) else { continue };
-        let mut of_tenant = SetAside { tenant, files: 0, bytes: 0 };
-        for date in files::names_in(&root.join(&name))? {
-            let folder = root.join(&name).join(date);
+/// When a folder, or the store, cannot be listed.
+pub fn set_aside(options: &ArchiveOptions) -> Result<Vec<SetAside>, ArchiveError> {
+    let mut all: Vec<SetAside> = Vec::new();
+    let mut count = |tenant: &str, bytes| {
+        let Some(tenant) = tenant.strip_prefix("tenant=").and_then(|id| id.parse().ok()) else { return };
+        match all.last_mut().filter(|of| of.tenant == tenant) {
+            Some(of) => (of.files, of.bytes) = (of.files + 1, of.bytes + bytes),
+            None => all.push(SetAside { tenant, files: 1, bytes }),
+        }
+    };
+    if let Some(depot) = options.depot()? {
+        for (name, bytes) in depot.sizes("_aside")? {
+            name.split('/').nth(1).into_iter().for_each(|tenant| count(tenant, bytes));
+        }
+        return Ok(all);
+    }
+    let root = options.root.join("_aside");
+    for tenant in files::names_in(&root)? {
+        for date in files::names_in(&root.join(&tenant))? {
+            let folder = root.join(&tenant).join(date);
             for file in files::names_in(&folder)? {
                 // One that is taken away meanwhile is not there any more.
-                of_tenant.bytes += std::fs::metadata(folder.join(file)).map_or(0, |metadata| metadata.len());
-                of_tenant.files += 1;
+                count(&tenant, std::fs::metadata(folder.join(file)).map_or(0, |metadata| metadata.len()));
             }
-        }
-        if of_tenant.files > 0 {
-            all.push(of_tenant);
         }
     }
     Ok(all)
@@ -96,10 +104,12 @@ pub fn set_aside(root: &Path) -> Result<Vec<SetAside>, ArchiveError> {
 
 /// A complete segment that the ledger does not know.
 struct Orphan {
-    path: PathBuf,
     date: NaiveDate,
     commit: u64,
     part: u32,
+    /// Its file; a remote archive's is a copy that goes with this.
+    path: PathBuf,
+    _copy: Option<Unknown>,
 }
 
 impl Archive {
@@ -117,8 +127,59 @@ impl Archive {
         last_commit: u64,
         now: Timestamp,
     ) -> Result<Removed, ArchiveError> {
+        let mut removed = Removed::default();
+        let lying_here = self.clear_folder(tenant, known, &mut removed)?;
+        let orphans: Vec<(NaiveDate, u64, u32)> = match self.workspace() {
+            Some(workspace) => {
+                let names = workspace.depot().list(&slashed(&tenant_folder(Path::new(""), tenant)))?;
+                let segments = names.iter().filter_map(|name| parse_name(name));
+                segments.filter(|(date, commit, part)| !known.names(*date, *commit, *part)).collect()
+            }
+            None => lying_here,
+        };
+        let beyond: BTreeSet<u64> =
+            orphans.iter().map(|(_, commit, _)| *commit).filter(|commit| *commit > last_commit).collect();
+        let of_one_crash = beyond.len() <= COMMITS_OF_ONE_CRASH;
+        for (date, commit, part) in orphans {
+            let Some(orphan) = self.orphan(tenant, date, commit, part)? else { continue };
+            let comes_again =
+                of_one_crash && is_recent(orphan.date, now) && self.is_newer_than(&orphan, last_commit)?;
+            if comes_again || self.is_repeated(&orphan, known)? {
+                removed.segments += self.remove_orphan(tenant, &orphan)?;
+            } else {
+                self.set_aside(tenant, &orphan)?;
+                removed.aside += 1;
+            }
+            if self.workspace().is_none() {
+                orphan.path.parent().map(files::remove_empty_folder);
+            }
+        }
+        if let Some(workspace) = self.workspace() {
+            removed.sidecars = remove_remote_beside(workspace, tenant, known)?;
+        }
+        removed.sidecars += remove_beside(&sidecar::tenant_folder(self.root(), tenant), "keys", known)?;
+        remove_beside(&sums::tenant_folder(self.root(), tenant), sums::EXTENSION, known)?;
+        removed.temporary += remove_temporary(&quarantine::tenant_folder(self.root(), tenant))?;
+        Ok(removed)
+    }
+
+    /// Where what was set aside of a tenant lies: a folder, or a URL.
+    pub fn aside_folder(&self, tenant: TenantId) -> PathBuf {
+        self.place_of(&aside_folder(Path::new(""), tenant))
+    }
+
+    /// Removes what was being written in a tenant's local folder, and says which segments lie there that are not known;
+    /// unknown copies of a remote archive's are removed as well.
+    fn clear_folder(
+        &self,
+        tenant: TenantId,
+        known: &SegmentSet,
+        removed: &mut Removed,
+    ) -> Result<Vec<(NaiveDate, u64, u32)>, ArchiveError> {
         let folder = tenant_folder(self.root(), tenant);
-        let (mut orphans, mut temporary) = (Vec::new(), Vec::new());
+        let copies: Option<HashSet<PathBuf>> =
+            self.workspace().map(|workspace| known.iter().map(|segment| workspace.copy_of(segment)).collect());
+        let (mut orphans, mut temporary, mut unknown_copies) = (Vec::new(), Vec::new(), Vec::new());
         for date_name in files::names_in(&folder)? {
             let Some(date) = parse_date_folder(&date_name) else { continue };
             let folder = folder.join(&date_name);
@@ -126,10 +187,12 @@ impl Archive {
                 let path = folder.join(&name);
                 if is_temporary(&name) {
                     temporary.push(path);
+                } else if let Some(copies) = &copies {
+                    unknown_copies.extend((!copies.contains(&path)).then_some(path));
                 } else if let Some((commit, part)) = parse_file_name(&name)
                     && !known.names(date, commit, part)
                 {
-                    orphans.push(Orphan { path, date, commit, part });
+                    orphans.push((date, commit, part));
                 }
             }
         }
@@ -137,34 +200,37 @@ impl Archive {
             // The folders of its dates: as for those above, whoever made them may not have come to this.
             files::sync_folder(&folder)?;
         }
-        let mut removed = Removed::default();
         for path in temporary {
             removed.temporary += u64::from(files::remove_file(&path)?);
             path.parent().map(files::remove_empty_folder);
         }
-        let beyond: BTreeSet<u64> =
-            orphans.iter().map(|orphan| orphan.commit).filter(|commit| *commit > last_commit).collect();
-        let of_one_crash = beyond.len() <= COMMITS_OF_ONE_CRASH;
-        for orphan in orphans {
-            let comes_again =
-                of_one_crash && is_recent(orphan.date, now) && self.is_newer_than(&orphan, last_commit)?;
-            if comes_again || self.is_repeated(&orphan, known)? {
-                removed.segments += u64::from(files::remove_file(&orphan.path)?);
-            } else {
-                self.set_aside(tenant, &orphan)?;
-                removed.aside += 1;
-            }
-            orphan.path.parent().map(files::remove_empty_folder);
+        for path in unknown_copies {
+            files::remove_file(&path)?;
+            path.parent().map(files::remove_empty_folder);
         }
-        removed.sidecars = remove_beside(&sidecar::tenant_folder(self.root(), tenant), "keys", known)?;
-        remove_beside(&sums::tenant_folder(self.root(), tenant), sums::EXTENSION, known)?;
-        removed.temporary += remove_temporary(&quarantine::tenant_folder(self.root(), tenant))?;
-        Ok(removed)
+        Ok(orphans)
     }
 
-    /// Where what was set aside of a tenant lies.
-    pub fn aside_folder(&self, tenant: TenantId) -> PathBuf {
-        aside_folder(self.root(), tenant)
+    /// The orphan with its file here; `None` when it has gone.
+    fn orphan(
+        &self,
+        tenant: TenantId,
+        date: NaiveDate,
+        commit: u64,
+        part: u32,
+    ) -> Result<Option<Orphan>, ArchiveError> {
+        let Some(workspace) = self.workspace() else {
+            let path = self.folder_of(tenant, date).join(file_name(commit, part));
+            return Ok(Some(Orphan { date, commit, part, path, _copy: None }));
+        };
+        let copy = workspace.fetch_unknown(&name(tenant, date, commit, part))?;
+        Ok(copy.map(|copy| Orphan { date, commit, part, path: copy.path().to_owned(), _copy: Some(copy) }))
+    }
+
+    fn remove_orphan(&self, tenant: TenantId, orphan: &Orphan) -> Result<u64, ArchiveError> {
+        let Some(workspace) = self.workspace() else { return Ok(u64::from(files::remove_file(&orphan.path)?)) };
+        workspace.remove(vec![name(tenant, orphan.date, orphan.commit, orphan.part)], &[])?;
+        Ok(1)
     }
 
     /// Whether all rows are of commits after `last_commit`. A merge's rows are older than its name.
@@ -195,7 +261,7 @@ impl Archive {
             Ok(true)
         }))?;
         // A sidecar may outlive its segment: what it says counts only while the segment is what was written.
-        Ok(found && others.iter().all(|other| check_digest(self, other).is_ok()))
+        Ok(found && others.iter().all(|other| check_stored(self, other).is_ok()))
     }
 
     fn every_row(
@@ -215,15 +281,53 @@ impl Archive {
     /// Gives it a name that nobody reads and that lasts.
     fn set_aside(&self, tenant: TenantId, orphan: &Orphan) -> Result<(), ArchiveError> {
         let folder = date_folder(&aside_folder(self.root(), tenant), orphan.date);
-        files::create_folder(&folder)?;
         let (commit, part) = (orphan.commit, orphan.part);
-        let numbered = (2..).map(|number: u32| folder.join(format!("{commit}-{part}.{number}.parquet")));
-        let names = std::iter::once(folder.join(file_name(commit, part))).chain(numbered);
-        let Some(to) = names.into_iter().find(|name| !name.exists()) else { return Ok(()) };
+        let numbered = (2..).map(|number: u32| format!("{commit}-{part}.{number}.parquet"));
+        let mut names = std::iter::once(file_name(commit, part)).chain(numbered);
+        if let Some(workspace) = self.workspace() {
+            let folder = slashed(&date_folder(&aside_folder(Path::new(""), tenant), orphan.date));
+            let taken = workspace.depot().list(&folder)?;
+            let mut names = names.map(|name| format!("{folder}/{name}"));
+            let Some(to) = names.find(|name| !taken.contains(name)) else { return Ok(()) };
+            return workspace.depot().rename(&name(tenant, orphan.date, commit, part), &to);
+        }
+        files::create_folder(&folder)?;
+        let mut names = names.by_ref().map(|name| folder.join(name));
+        let Some(to) = names.find(|name| !name.exists()) else { return Ok(()) };
         disk::rename(&orphan.path, &to).map_err(ArchiveError::io("set aside", &orphan.path))?;
         files::sync_folder(&folder)?;
         orphan.path.parent().map_or(Ok(()), files::sync_folder)
     }
+}
+
+/// `tenant={guid}/date={YYYY-MM-DD}/{commit}-{part}.parquet`
+fn name(tenant: TenantId, date: NaiveDate, commit: u64, part: u32) -> String {
+    slashed(&date_folder(&tenant_folder(Path::new(""), tenant), date).join(file_name(commit, part)))
+}
+
+/// Reads [`name`] back; `None` for what was not written by us.
+fn parse_name(name: &str) -> Option<(NaiveDate, u64, u32)> {
+    let mut parts = name.rsplit('/');
+    let (file, date) = (parts.next()?, parts.next()?);
+    let (commit, part) = parse_file_name(file)?;
+    Some((parse_date_folder(date)?, commit, part))
+}
+
+/// Removes from a store what lies beside segments that are not known, and what a crash left half sent. Says how many
+/// sidecars that were.
+fn remove_remote_beside(workspace: &Workspace, tenant: TenantId, known: &SegmentSet) -> Result<u64, ArchiveError> {
+    let mut orphaned = Vec::new();
+    for (folder, extension) in [("_dedup", "keys"), ("_sums", sums::EXTENSION)] {
+        for name in workspace.depot().list(&format!("{folder}/tenant={tenant}"))? {
+            let stem = name.strip_suffix(extension).unwrap_or_default();
+            let of = parse_name(&format!("{stem}parquet"));
+            orphaned.extend(of.is_some_and(|(date, commit, part)| !known.names(date, commit, part)).then_some(name));
+        }
+    }
+    let sidecars = orphaned.iter().filter(|name| name.starts_with("_dedup")).count() as u64;
+    orphaned.extend(workspace.depot().list(&format!("_staging/tenant={tenant}"))?);
+    workspace.remove(orphaned, &[])?;
+    Ok(sidecars)
 }
 
 /// Removes the files of that extension, in a folder that is laid out like the tenant's, whose segment is not known.

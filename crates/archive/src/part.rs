@@ -217,7 +217,7 @@ impl PartWriter {
         self.fingerprint
     }
 
-    /// Completes the file, syncs it and gives it its name. The folder is not synced yet: the caller does it once for all
+    /// Completes the file, syncs it and gives it its name; a remote archive's goes into its store first. The folder is not synced yet: the caller does it once for all
     /// files in it. The sidecars are written too, as well as they can be.
     pub(crate) fn finish(mut self, compressor: &mut RawCompressor) -> Result<Segment, ArchiveError> {
         let temporary = self.temporary.clone();
@@ -229,7 +229,9 @@ impl PartWriter {
         file.finish().map_err(failed())?;
         let (bytes, digest) = file.inner().sum();
         let sums = file.inner().sums();
-        file.inner().inner().sync_all().map_err(ArchiveError::io("sync", &temporary))?;
+        if self.archive.workspace().is_none() {
+            file.inner().inner().sync_all().map_err(ArchiveError::io("sync", &temporary))?;
+        }
         drop(file);
         let segment = Segment {
             tenant: self.name.tenant,
@@ -244,12 +246,18 @@ impl PartWriter {
             digest,
         };
         let path = self.archive.segment_path(&segment);
+        if let Some(workspace) = self.archive.workspace() {
+            workspace.upload(&temporary, &segment)?;
+        }
         disk::rename(&temporary, &path).map_err(ArchiveError::io("rename to its final name", &path))?;
         // Sidecars are caches: without them the segment is as complete, and whoever asks next makes them again.
         if let Err(error) = sidecar::write(self.archive.root(), &segment, &mut self.keys) {
             tracing::warn!(%error, "sidecar not written");
         }
         sums::write(self.archive.root(), &segment, &sums);
+        if let Some(workspace) = self.archive.workspace() {
+            workspace.keep(&segment);
+        }
         tracing::trace!(path = %path.display(), rows = segment.rows, "segment complete");
         Ok(segment)
     }
@@ -283,8 +291,11 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".tmp")
 }
 
-/// Syncs the folders of finished segments, each once.
+/// Syncs the folders of finished segments, each once. Those of a remote archive last already.
 pub(crate) fn sync_folders_of(archive: &Archive, segments: &[Segment]) -> Result<(), ArchiveError> {
+    if archive.workspace().is_some() {
+        return Ok(());
+    }
     let mut folders: Vec<PathBuf> =
         segments.iter().filter_map(|segment| archive.segment_path(segment).parent().map(Path::to_owned)).collect();
     folders.sort_unstable();

@@ -12,7 +12,10 @@ use protocol::time::Timestamp;
 use serde_json::json;
 
 use crate::commit::ContentRef;
-use crate::{ArchiveError, files};
+use crate::depot::Whole;
+use crate::segment::slashed;
+use crate::workspace::Workspace;
+use crate::{Archive, ArchiveError, files};
 
 /// One piece in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,18 +36,16 @@ pub struct Quarantined {
 
 /// Keeps a piece, synced, and says whether it was new on disk. Read twice and never held whole, for it may be large.
 pub(crate) fn keep(
-    root: &Path,
+    archive: &Archive,
     tenant: TenantId,
     content: &ContentRef<'_>,
     piece: &mut (impl Read + Seek),
     reason: &str,
     ingested_at: Timestamp,
 ) -> Result<(Quarantined, bool), ArchiveError> {
-    let folder = tenant_folder(root, tenant);
-    files::create_folder(&folder)?;
-    let read = |error| ArchiveError::io("read a piece for", &folder)(error);
+    let read = |error| ArchiveError::io("read a piece for", archive.root())(error);
     let Summed { name, digest, bytes } = sum(content, piece).map_err(read)?;
-    let path = folder.join(format!("{name}.bin"));
+    let path = tenant_folder(Path::new(""), tenant).join(format!("{name}.bin"));
     let note = json!({
         "tenant_id": tenant,
         "content_type": content.content_type,
@@ -55,24 +56,58 @@ pub(crate) fn keep(
         "blake3": digest.to_hex().as_str(),
         "reason": reason,
     });
-    // A file of this name may be what a crash left of an earlier try, cut off; only the same bytes count as kept.
-    let new = !matches!(files::digest_file(&path), Ok(there) if there.sum() == (bytes, *digest.as_bytes()));
-    if new {
-        piece.rewind().map_err(read)?;
-        files::write_synced(&path, piece)?;
-        files::write_synced(&note_path(&path), &mut note.to_string().as_bytes())?;
-    }
-    // Even when it was there: the crash may have come between the rename and this.
-    files::sync_folder(&folder)?;
+    piece.rewind().map_err(read)?;
+    let (note, whole) = (note.to_string(), Whole { bytes, digest: *digest.as_bytes() });
+    let new = match archive.workspace() {
+        Some(workspace) => put(workspace, &path, piece, &whole, &note)?,
+        None => write(&archive.root().join(&path), piece, &whole, &note)?,
+    };
     let kept = Quarantined {
         content_type: content.content_type.clone(),
         content_id: content.content_id.clone(),
-        path: path.strip_prefix(root).unwrap_or(&path).to_owned(),
+        path,
         bytes,
         digest: *digest.as_bytes(),
         reason: reason.to_owned(),
     };
     Ok((kept, new))
+}
+
+/// Writes the piece and its note; `false` when it was there.
+fn write(path: &Path, piece: &mut impl Read, whole: &Whole, note: &str) -> Result<bool, ArchiveError> {
+    let folder = path.parent().unwrap_or(path);
+    files::create_folder(folder)?;
+    // A file of this name may be what a crash left of an earlier try, cut off; only the same bytes count as kept.
+    let new = !matches!(files::digest_file(path), Ok(there) if there.sum() == (whole.bytes, whole.digest));
+    if new {
+        files::write_synced(path, piece)?;
+        files::write_synced(&note_path(path), &mut note.as_bytes())?;
+    }
+    // Even when it was there: the crash may have come between the rename and this.
+    files::sync_folder(folder)?;
+    Ok(new)
+}
+
+/// The same in a store, the note first: a piece that is there has one.
+fn put(
+    workspace: &Workspace,
+    path: &Path,
+    piece: &mut impl Read,
+    whole: &Whole,
+    note: &str,
+) -> Result<bool, ArchiveError> {
+    let name = slashed(path);
+    if workspace.depot().size(&name)?.is_some() {
+        match workspace.check(&name, whole.bytes, &whole.digest) {
+            Ok(()) => return Ok(false),
+            // The name says what its bytes are to be.
+            Err(ArchiveError::Damaged { .. }) => workspace.remove(vec![name.clone()], &[])?,
+            Err(error) => return Err(error),
+        }
+    }
+    workspace.depot().put(&slashed(&note_path(path)), note.to_owned().into())?;
+    workspace.put_piece(&name, piece, whole)?;
+    Ok(true)
 }
 
 /// What identifies a piece.
@@ -106,8 +141,11 @@ fn sum(content: &ContentRef<'_>, piece: &mut impl Read) -> io::Result<Summed> {
 }
 
 /// Takes back a piece that its commit had kept as new.
-pub(crate) fn take_back(root: &Path, kept: &Quarantined) -> Result<(), ArchiveError> {
-    let path = root.join(&kept.path);
+pub(crate) fn take_back(archive: &Archive, kept: &Quarantined) -> Result<(), ArchiveError> {
+    if let Some(workspace) = archive.workspace() {
+        return workspace.remove(vec![slashed(&kept.path), slashed(&note_path(&kept.path))], &[]);
+    }
+    let path = archive.root().join(&kept.path);
     files::remove_file(&path)?;
     files::remove_file(&note_path(&path))?;
     Ok(())

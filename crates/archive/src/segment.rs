@@ -39,6 +39,12 @@ impl Segment {
         date_folder(&tenant_folder(Path::new(""), self.tenant), self.date).join(file_name(self.commit, self.part))
     }
 
+    /// The same with slashes, whatever the platform: its name in a store.
+    pub(crate) fn name(&self) -> String {
+        let Self { tenant, date, commit, part, .. } = self;
+        format!("tenant={tenant}/date={}/{}", date.format("%Y-%m-%d"), file_name(*commit, *part))
+    }
+
     /// Whether a timed record of that second could be in it.
     pub(crate) fn covers(&self, second: i64) -> bool {
         matches!((self.second_min, self.second_max), (Some(min), Some(max)) if min <= second && second <= max)
@@ -90,6 +96,11 @@ impl FromIterator<Segment> for SegmentSet {
         }
         set
     }
+}
+
+/// A path below the archive's root as its name in a store.
+pub(crate) fn slashed(path: &Path) -> String {
+    path.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 /// `{root}/tenant={guid}`

@@ -162,6 +162,11 @@ pub(crate) fn path(root: &Path, segment: &Segment) -> PathBuf {
     folder(root).join(segment.path()).with_extension("keys")
 }
 
+/// Its name in a store.
+pub(crate) fn name(segment: &Segment) -> String {
+    format!("_dedup/{}", segment.name()).replace(".parquet", ".keys")
+}
+
 /// `{root}/_dedup/tenant={guid}`
 pub(crate) fn tenant_folder(root: &Path, tenant: TenantId) -> PathBuf {
     crate::segment::tenant_folder(&folder(root), tenant)

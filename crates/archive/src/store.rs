@@ -8,20 +8,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use protocol::ids::TenantId;
 
 use crate::cache::SidecarCache;
 use crate::commit::{CommitWriter, NewCommit};
+use crate::depot::{Depot, Version};
 use crate::disk::{self, NewFile};
 use crate::raw_column::IdleCompressors;
-use crate::segment::{Segment, date_folder, tenant_folder};
+use crate::remote_options::RemoteOptions;
+use crate::segment::{Segment, date_folder, slashed, tenant_folder};
+use crate::workspace::{WHOLE_BYTES, Workspace};
 use crate::{ArchiveError, files, orphans, quarantine, sidecar, sums};
 
 /// Where the archive lies and how much memory it may take.
 #[derive(Debug, Clone)]
 pub struct ArchiveOptions {
-    /// The root folder; made when it does not exist.
+    /// The root folder, or a remote archive's local one; made when it does not exist.
     pub root: PathBuf,
+    /// Where the archive lies, if that is no local folder.
+    pub remote: Option<RemoteOptions>,
     /// Bytes of memory for dedup filters, shared by all tenants: about 2.3 bytes a record. Beyond it the least recently
     /// used are read again from disk.
     pub dedup_memory_bytes: usize,
@@ -36,7 +42,31 @@ pub struct ArchiveOptions {
 impl ArchiveOptions {
     /// An archive at `root` with 64 MiB for dedup and 24 MiB for open segments.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), dedup_memory_bytes: 64 << 20, write_memory_bytes: 24 << 20, in_place: false }
+        Self {
+            root: root.into(),
+            remote: None,
+            dedup_memory_bytes: 64 << 20,
+            write_memory_bytes: 24 << 20,
+            in_place: false,
+        }
+    }
+
+    /// The same in a remote store, with `workspace` as its local folder.
+    pub fn remote(workspace: impl Into<PathBuf>, remote: RemoteOptions) -> Self {
+        Self { remote: Some(remote), ..Self::at(workspace) }
+    }
+
+    /// The store of a remote archive; nothing is asked of it yet.
+    pub(crate) fn depot(&self) -> Result<Option<Arc<dyn Depot>>, ArchiveError> {
+        match &self.remote {
+            None => Ok(None),
+            #[cfg(feature = "remote")]
+            Some(remote) => Ok(Some(Arc::new(crate::remote::Remote::open(remote)?))),
+            #[cfg(not(feature = "remote"))]
+            Some(remote) => Err(ArchiveError::Settings {
+                problem: format!("{} is object storage, which this build does not have: use one that does", remote.url),
+            }),
+        }
     }
 }
 
@@ -49,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     pub(crate) write_memory_bytes: usize,
     pub(crate) in_place: bool,
+    pub(crate) workspace: Option<Workspace>,
     /// Bytes that open segments hold at present, over all commits.
     pub(crate) write_memory_used: AtomicUsize,
     pub(crate) sidecars: SidecarCache,
@@ -60,12 +91,25 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Io`] with path and remedy when the folder cannot be made or written.
+    /// [`ArchiveError::Io`] with path and remedy when the folder cannot be made or written, [`ArchiveError::Store`] when the
+    /// store cannot.
     pub fn open(options: &ArchiveOptions) -> Result<Self, ArchiveError> {
         files::create_folder(&options.root)?;
         probe_writable(&options.root)?;
+        let mark = serde_json::json!({ "archive_format": FORMAT });
+        if options.remote.is_some() {
+            let archive = Self::open_read_only(options)?;
+            if let Some(workspace) = archive.workspace() {
+                workspace.clear()?;
+                // Whoever made the mark in between has made the same.
+                workspace.depot().put_if(MARK, mark.to_string().into(), None)?;
+                workspace.depot().put(PROBE, Bytes::from_static(b"tenantry"))?;
+                workspace.depot().remove(vec![PROBE.to_owned()])?;
+            }
+            return Ok(archive);
+        }
         if !mark_path(&options.root).exists() {
-            write_mark(&options.root, &serde_json::json!({ "archive_format": FORMAT }))?;
+            write_mark(&options.root, &mark)?;
         }
         let archive = Self::open_read_only(options)?;
         archive.sync_upper_folders()?;
@@ -93,22 +137,28 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Io`] when the folder is not there or cannot be reached.
+    /// [`ArchiveError::Io`] when the folder is not there or cannot be reached; [`ArchiveError::Store`].
     pub fn open_read_only(options: &ArchiveOptions) -> Result<Self, ArchiveError> {
+        let depot = options.depot()?;
+        if depot.is_some() {
+            files::create_folder(&options.root)?;
+        }
         // The absolute path, so that a later change of the working directory moves nothing.
         let root = fs::canonicalize(&options.root).map_err(ArchiveError::io("open folder", &options.root))?;
-        check_mark(&root)?;
+        check_mark(&root, depot.as_deref())?;
+        let cache_bytes = options.remote.as_ref().map_or(0, |remote| remote.cache_bytes);
         Ok(Self(Arc::new(Shared {
             sidecars: SidecarCache::new(options.dedup_memory_bytes),
             compressors: Arc::default(),
             write_memory_bytes: options.write_memory_bytes,
             in_place: options.in_place,
+            workspace: depot.map(|depot| Workspace::new(root.clone(), depot, cache_bytes)),
             write_memory_used: AtomicUsize::new(0),
             root,
         })))
     }
 
-    /// The root folder, absolute.
+    /// The root folder, absolute; a remote archive's local one.
     pub fn root(&self) -> &Path {
         &self.0.root
     }
@@ -118,9 +168,45 @@ impl Archive {
         self.0.in_place
     }
 
-    /// Where the file of a segment lies.
+    /// Where the file of a segment lies; of a remote archive's, where its copy does if there is one.
     pub fn segment_path(&self, segment: &Segment) -> PathBuf {
-        self.0.root.join(segment.path())
+        match self.workspace() {
+            Some(workspace) => workspace.copy_of(segment),
+            None => self.0.root.join(segment.path()),
+        }
+    }
+
+    /// The same for a person: a path, or a URL.
+    pub(crate) fn segment_place(&self, segment: &Segment) -> PathBuf {
+        self.place_of(&segment.path())
+    }
+
+    /// Where the archive lies, for a person: a folder, or a URL.
+    pub fn place(&self) -> PathBuf {
+        match self.workspace() {
+            Some(workspace) => PathBuf::from(workspace.depot().url()),
+            None => self.0.root.clone(),
+        }
+    }
+
+    /// Where something lies that has this path below the archive's root, for a person: a path, or a URL.
+    pub fn place_of(&self, path: &Path) -> PathBuf {
+        match self.workspace() {
+            Some(workspace) => workspace.place(&slashed(path)),
+            None => self.0.root.join(path),
+        }
+    }
+
+    /// The size of a segment's file in bytes as it lies for good; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::Store`] when a remote archive's store cannot say.
+    pub fn size_of(&self, segment: &Segment) -> Result<Option<u64>, ArchiveError> {
+        match self.workspace() {
+            Some(workspace) => workspace.depot().size(&segment.name()),
+            None => Ok(fs::metadata(self.segment_path(segment)).ok().map(|file| file.len())),
+        }
     }
 
     /// Begins a commit. At most one may be open for a tenant; different tenants' run side by side.
@@ -134,8 +220,14 @@ impl Archive {
 
     /// Removes the files of segments that are no longer visible (merged away, or past their retention), and their
     /// sidecars. Those that are already gone are as good as removed. Says how many were there.
+    /// Of a remote archive they count as there.
     pub fn delete_segments(&self, segments: &[Segment]) -> Result<u64, ArchiveError> {
         let mut removed = 0;
+        if let Some(workspace) = self.workspace() {
+            let names = |segment| [Segment::name(segment), sidecar::name(segment), sums::name(segment)];
+            workspace.remove(segments.iter().flat_map(names).collect(), segments)?;
+            removed = segments.len() as u64;
+        }
         for segment in segments {
             let path = self.segment_path(segment);
             removed += u64::from(files::remove_file(&path)?);
@@ -154,7 +246,12 @@ impl Archive {
     /// readable time keep theirs, for they are asked for ever. Says how many were there.
     pub fn delete_sidecars(&self, segments: &[Segment]) -> Result<u64, ArchiveError> {
         let mut removed = 0;
-        for segment in segments.iter().filter(|segment| segment.untimed_rows == 0) {
+        let old = || segments.iter().filter(|segment| segment.untimed_rows == 0);
+        if let Some(workspace) = self.workspace() {
+            let kept = old().filter(|segment| segment.bytes >= WHOLE_BYTES);
+            workspace.remove(kept.map(sidecar::name).collect(), &[])?;
+        }
+        for segment in old() {
             let path = sidecar::path(self.root(), segment);
             removed += u64::from(files::remove_file(&path)?);
             self.0.sidecars.forget(segment);
@@ -166,6 +263,13 @@ impl Archive {
     /// Removes all that the archive holds of a tenant: segments, sidecars, quarantine, what was set aside. For `tenant remove --purge`.
     pub fn purge_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
         let root = self.root();
+        if let Some(workspace) = self.workspace() {
+            let mut names = Vec::new();
+            for folder in ["", "_dedup/", "_sums/", "_quarantine/", "_aside/", "_staging/"] {
+                names.extend(workspace.depot().list(&format!("{folder}tenant={tenant}"))?);
+            }
+            workspace.remove(names, &[])?;
+        }
         for folder in [
             tenant_folder(root, tenant),
             sidecar::tenant_folder(root, tenant),
@@ -196,7 +300,7 @@ impl Archive {
         self.0.write_memory_used.load(Ordering::Relaxed)
     }
 
-    /// Whether the archive's mark is still there; it goes away with the disk and not with a file.
+    /// Whether a local archive's mark is still there; it goes away with the disk and not with a file.
     pub(crate) fn is_there(&self) -> bool {
         mark_path(&self.0.root).exists()
     }
@@ -218,9 +322,15 @@ fn probe_writable(root: &Path) -> Result<(), ArchiveError> {
 /// The version of folders, columns and sidecars written by this program.
 pub(crate) const FORMAT: u64 = 1;
 
+/// The mark's name.
+pub(crate) const MARK: &str = "_tenantry.json";
+
+/// Written and removed to see whether a store can be written.
+const PROBE: &str = "_tenantry-probe";
+
 /// `{root}/_tenantry.json`: says that this folder is an archive, of which format, and to which ledger it belongs.
 pub(crate) fn mark_path(root: &Path) -> PathBuf {
-    root.join("_tenantry.json")
+    root.join(MARK)
 }
 
 /// Marks an archive.
@@ -230,22 +340,40 @@ pub(crate) fn write_mark(root: &Path, mark: &serde_json::Value) -> Result<(), Ar
 }
 
 /// The mark; `None` when there is none.
-pub(crate) fn read_mark(path: &Path) -> Result<Option<serde_json::Value>, ArchiveError> {
-    let text = match disk::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ArchiveError::io("read", path)(error)),
+pub(crate) fn read_mark(root: &Path, depot: Option<&dyn Depot>) -> Result<Option<Mark>, ArchiveError> {
+    let path = mark_path(root);
+    let (text, version) = match depot {
+        Some(depot) => match depot.read(MARK)? {
+            Some((text, version)) => (text, Some(version)),
+            None => return Ok(None),
+        },
+        None => match disk::read(&path) {
+            Ok(text) => (text.into(), None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ArchiveError::io("read", &path)(error)),
+        },
     };
     // What cannot be read is of no format we know.
-    Ok(Some(serde_json::from_slice(&text).unwrap_or(serde_json::Value::Null)))
+    Ok(Some(Mark { says: serde_json::from_slice(&text).unwrap_or(serde_json::Value::Null), version }))
+}
+
+/// What the mark says, and a remote one's version.
+pub(crate) struct Mark {
+    pub(crate) says: serde_json::Value,
+    pub(crate) version: Option<Version>,
 }
 
 /// Refuses an archive of a later format. A folder without a mark has nothing in it yet, or lost it.
-fn check_mark(root: &Path) -> Result<(), ArchiveError> {
-    let path = mark_path(root);
-    let Some(mark) = read_mark(&path)? else { return Ok(()) };
-    match mark.get("archive_format").and_then(serde_json::Value::as_u64) {
+fn check_mark(root: &Path, depot: Option<&dyn Depot>) -> Result<(), ArchiveError> {
+    let Some(mark) = read_mark(root, depot)? else { return Ok(()) };
+    match mark.says.get("archive_format").and_then(serde_json::Value::as_u64) {
         Some(FORMAT) => Ok(()),
-        format => Err(ArchiveError::UnknownFormat { path, format }),
+        format => {
+            let path = match depot {
+                Some(depot) => format!("{}/{MARK}", depot.url()),
+                None => mark_path(root).display().to_string(),
+            };
+            Err(ArchiveError::UnknownFormat { path, format })
+        }
     }
 }

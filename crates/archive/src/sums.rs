@@ -137,6 +137,11 @@ pub(crate) fn relative_path(segment: &Segment) -> PathBuf {
     Path::new("_sums").join(segment.path()).with_extension(EXTENSION)
 }
 
+/// Their name in a store.
+pub(crate) fn name(segment: &Segment) -> String {
+    format!("_sums/{}", segment.name()).replace(".parquet", ".sums")
+}
+
 /// `{root}/_sums/tenant={guid}`
 pub(crate) fn tenant_folder(root: &Path, tenant: TenantId) -> PathBuf {
     crate::segment::tenant_folder(&root.join("_sums"), tenant)
@@ -153,8 +158,15 @@ pub(crate) fn path(root: &Path, segment: &Segment) -> PathBuf {
 ///
 /// [`ArchiveError::Damaged`] when it is not.
 pub(crate) fn of_segment(archive: &Archive, segment: &Segment) -> Result<Arc<Sums>, ArchiveError> {
-    let kept = disk::read(&path(archive.root(), segment)).ok();
-    if let Some(sums) = kept.and_then(|bytes| Sums::parse(&bytes, segment)) {
+    let path = path(archive.root(), segment);
+    let kept = || disk::read(&path).ok().and_then(|bytes| Sums::parse(&bytes, segment));
+    if let Some(sums) = kept() {
+        return Ok(Arc::new(sums));
+    }
+    if let Some(workspace) = archive.workspace()
+        && workspace.fetch_beside(segment, &name(segment), &path)?
+        && let Some(sums) = kept()
+    {
         return Ok(Arc::new(sums));
     }
     let sums = verify::check_segment(archive, segment)?;

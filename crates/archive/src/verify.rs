@@ -12,7 +12,7 @@ use crate::checked::Checked;
 use crate::keys::{Fingerprint, RecordKey, second_of_micros};
 use crate::read::{Batches, micros, texts};
 use crate::schema::{FINGERPRINT_KEY, position};
-use crate::segment::Segment;
+use crate::segment::{Segment, slashed};
 use crate::sums::Sums;
 use crate::{Archive, ArchiveError, files};
 
@@ -68,8 +68,9 @@ impl Archive {
         let mut verified = Verified::default();
         for segment in segments {
             let result = match depth {
-                Depth::Digest => check_digest(self, segment),
-                Depth::Records => read_rows(self, segment, |_| ()),
+                Depth::Digest => check_stored(self, segment),
+                Depth::Records if self.workspace().is_none() => read_rows(self, segment, |_| ()),
+                Depth::Records => check_stored(self, segment).and_then(|()| read_rows(self, segment, |_| ())),
             };
             verified.segments += 1;
             verified.rows += segment.rows;
@@ -97,8 +98,12 @@ impl Archive {
         bytes: u64,
         digest: &[u8; 32],
     ) -> Result<Option<String>, ArchiveError> {
-        match check_file(self, &self.root().join(path), bytes, digest) {
-            Ok(_) => Ok(None),
+        let checked = match self.workspace() {
+            Some(workspace) => workspace.check(&slashed(path), bytes, digest),
+            None => check_file(self, &self.root().join(path), bytes, digest).map(drop),
+        };
+        match checked {
+            Ok(()) => Ok(None),
             Err(ArchiveError::Damaged { problem, .. }) => Ok(Some(problem)),
             Err(error) => Err(error),
         }
@@ -119,7 +124,26 @@ pub(crate) fn check_digest(archive: &Archive, segment: &Segment) -> Result<(), A
 
 /// The same, and the checksums of its blocks, so that what is read of it afterwards is what was compared.
 pub(crate) fn check_segment(archive: &Archive, segment: &Segment) -> Result<Sums, ArchiveError> {
-    check_file(archive, &archive.segment_path(segment), segment.bytes, &segment.digest)
+    let path = archive.segment_path(segment);
+    let Some(workspace) = archive.workspace() else {
+        return check_file(archive, &path, segment.bytes, &segment.digest);
+    };
+    if let Some(sums) = workspace.bring(segment)? {
+        return Ok(sums);
+    }
+    match files::digest_file(&path) {
+        Ok(found) if found.sum() == (segment.bytes, segment.digest) => Ok(found.sums()),
+        // A copy is worth nothing: what counts is in the store.
+        _ => workspace.fetch(segment),
+    }
+}
+
+/// Compares a segment as it lies for good with what the ledger remembers of it; a copy of it proves nothing.
+pub(crate) fn check_stored(archive: &Archive, segment: &Segment) -> Result<(), ArchiveError> {
+    match archive.workspace() {
+        Some(workspace) => workspace.fetch(segment).map(drop),
+        None => check_digest(archive, segment),
+    }
 }
 
 fn check_file(archive: &Archive, path: &Path, bytes: u64, digest: &[u8; 32]) -> Result<Sums, ArchiveError> {
@@ -143,7 +167,7 @@ fn check_file(archive: &Archive, path: &Path, bytes: u64, digest: &[u8; 32]) -> 
 
 fn read_rows(archive: &Archive, segment: &Segment, mut each: impl FnMut(RecordKey)) -> Result<(), ArchiveError> {
     let checked = Checked::with(archive, segment, Arc::new(check_segment(archive, segment)?));
-    let path = archive.segment_path(segment);
+    let path = archive.segment_place(segment);
     let columns = [position::ID, position::CREATION_TIME, position::RAW];
     let batches = Batches::open_checked(archive, &checked, Some(&columns), BATCH_ROWS)?;
     let promised = batches.footer_value(FINGERPRINT_KEY).and_then(Fingerprint::parse);

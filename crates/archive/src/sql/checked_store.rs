@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
@@ -21,8 +22,10 @@ use tokio::sync::OnceCell;
 
 use crate::checked::changed_at;
 use crate::files::DigestWriter;
-use crate::segment::Segment;
+use crate::segment::{Segment, slashed};
 use crate::sums::{self, Sums};
+use crate::workspace::{MISSING, WHOLE_BYTES};
+use crate::{Archive, ArchiveError};
 
 /// Segments whose checksums are kept in memory from query to query: 2 MiB or so, 64 MiB if all were of the greatest size.
 const KEPT: usize = 1024;
@@ -58,9 +61,80 @@ pub(super) struct CheckedStore {
     /// The segments that may be read, by their path.
     pub(super) segments: HashMap<Path, Segment>,
     pub(super) known: Arc<KnownSums>,
+    /// Of a remote archive.
+    pub(super) copies: Option<NearCopies>,
+}
+
+/// Copies of a remote archive's files in its local folder.
+#[derive(Clone)]
+pub(super) struct NearCopies {
+    archive: Archive,
+    local: Arc<LocalFileSystem>,
+}
+
+impl NearCopies {
+    pub(super) fn new(archive: &Archive, local: LocalFileSystem) -> Self {
+        Self { archive: archive.clone(), local: Arc::new(local) }
+    }
+
+    /// Where a segment's copy lies below the local folder, if there is one; a small segment is fetched.
+    async fn of(&self, segment: &Segment) -> Result<Option<Path>> {
+        let workspace = self.archive.workspace().ok_or_else(|| refused("look for copies"))?;
+        let path = workspace.copy_of(segment);
+        if segment.bytes < WHOLE_BYTES {
+            let (archive, segment) = (self.archive.clone(), segment.clone());
+            let fetched = tokio::task::spawn_blocking(move || {
+                archive.workspace().map_or(Ok(None), |workspace| workspace.bring(&segment))
+            });
+            fetched.await?.map_err(not_fetched)?;
+        } else if !std::fs::metadata(&path).is_ok_and(|file| file.len() == segment.bytes) {
+            return Ok(None);
+        }
+        let below = path.strip_prefix(self.archive.root()).map_err(|error| not_fetched_text(&error.to_string()))?;
+        Ok(Some(Path::from(slashed(below))))
+    }
+}
+
+impl fmt::Debug for NearCopies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "copies in {}", self.archive.root().display())
+    }
+}
+
+/// An error of the archive as one of a store's.
+fn not_fetched(error: ArchiveError) -> Error {
+    match error {
+        ArchiveError::Damaged { problem, path } if problem == MISSING => {
+            Error::NotFound { path: path.display().to_string(), source: problem.into() }
+        }
+        ArchiveError::Damaged { problem, .. } => changed(problem),
+        error => Error::Generic { store: "archive", source: Box::new(error) },
+    }
+}
+
+fn not_fetched_text(problem: &str) -> Error {
+    Error::Generic { store: "archive", source: problem.into() }
 }
 
 impl CheckedStore {
+    /// The nearest place that has a segment's file, and its path there.
+    async fn nearest(&self, location: &Path, segment: &Segment) -> Result<(Arc<dyn ObjectStore>, Path)> {
+        if let Some(copies) = &self.copies
+            && let Some(path) = copies.of(segment).await?
+        {
+            return Ok((Arc::clone(&copies.local) as _, path));
+        }
+        Ok((Arc::clone(&self.inner), location.clone()))
+    }
+
+    /// Where checksums are kept that were missing.
+    fn keeps(&self) -> &dyn ObjectStore {
+        match &self.copies {
+            Some(copies) => copies.local.as_ref(),
+            None => self.inner.as_ref(),
+        }
+    }
+
     fn segment(&self, location: &Path) -> Result<&Segment> {
         let missing = || Error::NotFound { path: location.to_string(), source: "the query does not name it".into() };
         self.segments.get(location).ok_or_else(missing)
@@ -71,15 +145,17 @@ impl CheckedStore {
         cell.get_or_try_init(|| async {
             let beside =
                 Path::from_iter(sums::relative_path(segment).iter().map(|part| part.to_string_lossy().into_owned()));
-            if let Ok(kept) = self.inner.get(&beside).await
-                && let Ok(bytes) = kept.bytes().await
-                && let Some(sums) = Sums::parse(&bytes, segment)
-            {
+            if let Some(sums) = kept_in(self.keeps(), &beside, segment).await {
                 return Ok(Arc::new(sums));
             }
-            let sums = self.make(location, segment).await?;
+            let far = self.copies.is_some() && segment.bytes >= WHOLE_BYTES;
+            let kept = if far { kept_in(self.inner.as_ref(), &beside, segment).await } else { None };
+            let sums = match kept {
+                Some(sums) => sums,
+                None => self.make(location, segment).await?,
+            };
             // Where it cannot be written it is made again by the next query.
-            if let Err(error) = self.inner.put(&beside, sums.to_bytes(segment).into()).await {
+            if let Err(error) = self.keeps().put(&beside, sums.to_bytes(segment).into()).await {
                 tracing::debug!(path = %beside, %error, "checksums not kept");
             }
             Ok(Arc::new(sums))
@@ -90,7 +166,8 @@ impl CheckedStore {
 
     /// Makes the checksums from the file, if it is what was written.
     async fn make(&self, location: &Path, segment: &Segment) -> Result<Sums> {
-        let mut pieces = self.inner.get(location).await?.into_stream();
+        let (store, path) = self.nearest(location, segment).await?;
+        let mut pieces = store.get(&path).await?.into_stream();
         let mut digest = DigestWriter::new(std::io::sink());
         while let Some(piece) = pieces.try_next().await? {
             digest.update(&piece);
@@ -109,8 +186,11 @@ impl CheckedStore {
         let segment = self.segment(location)?;
         let sums = self.sums(location, segment).await?;
         let wide = merged(ranges.iter().map(|range| sums.widen(range)).collect());
-        let read = match self.inner.get_ranges(location, &wide).await {
+        let (store, path) = self.nearest(location, segment).await?;
+        let read = match store.get_ranges(&path, &wide).await {
             Ok(read) => read,
+            // The copy has just made room for another.
+            Err(Error::NotFound { .. }) if path != *location => self.inner.get_ranges(location, &wide).await?,
             Err(error) => return Err(self.explain(location, segment, error).await),
         };
         for (range, data) in wide.iter().zip(&read) {
@@ -139,6 +219,11 @@ impl CheckedStore {
             _ => error,
         }
     }
+}
+
+async fn kept_in(store: &dyn ObjectStore, beside: &Path, segment: &Segment) -> Option<Sums> {
+    let bytes = store.get(beside).await.ok()?.bytes().await.ok()?;
+    Sums::parse(&bytes, segment)
 }
 
 /// Ranges in order, those that touch made one.

@@ -31,13 +31,14 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
-use super::checked_store::KnownSums;
+use super::checked_store::{KnownSums, NearCopies};
 use super::dialect::{self, ArchiveDialect, ArrowPlanner};
 use super::error::{Limits, QueryError};
 use super::functions;
 use super::spill::SpillFolder;
 use super::stream::QueryStream;
 use super::table::{AuditTable, BATCH_ROWS, Pruning, TABLE};
+use crate::Archive;
 use crate::segment::Segment;
 
 /// The store's name inside a session; nobody sees it but DataFusion.
@@ -85,10 +86,26 @@ pub struct QueryEngine {
     template: SessionState,
     store: ObjectStoreUrl,
     known: Arc<KnownSums>,
+    copies: Option<NearCopies>,
     limits: Limits,
 }
 
 impl QueryEngine {
+    /// An engine over an open archive, wherever it lies. What is read of a remote one is read of copies where they are,
+    /// and fetched in ranges where they are not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn over(archive: &Archive, options: &QueryOptions) -> Result<Self, QueryError> {
+        let Some(workspace) = archive.workspace() else { return Self::open(archive.root(), options) };
+        let engine = Self::new(workspace.depot().object_store(), options)?;
+        let local = LocalFileSystem::new_with_prefix(archive.root());
+        let local =
+            local.map_err(|source| QueryError::Store { path: archive.root().to_owned(), source: source.into() })?;
+        Ok(Self { copies: Some(NearCopies::new(archive, local)), ..engine })
+    }
+
     /// An engine over the archive in a local folder. Where the folder does not exist there are no segments either.
     ///
     /// # Errors
@@ -136,7 +153,7 @@ impl QueryEngine {
             .with_expr_planners(planners)
             .with_scalar_functions(scalar_functions)
             .build();
-        Ok(Self { template, store: url, known: Arc::default(), limits })
+        Ok(Self { template, store: url, known: Arc::default(), copies: None, limits })
     }
 
     /// Plans and starts the statement over exactly these segments. Waits for its first rows. The caller's thread and the
@@ -224,7 +241,8 @@ impl QueryEngine {
             .with_config(self.template.config().clone().with_create_default_catalog_and_schema(true))
             .build();
         let context = SessionContext::new_with_state(state);
-        let table = AuditTable::new(manifest, self.store.clone(), Arc::clone(&self.known), Arc::clone(pruning));
+        let (known, copies) = (Arc::clone(&self.known), self.copies.clone());
+        let table = AuditTable::new(manifest, self.store.clone(), known, copies, Arc::clone(pruning));
         context.register_table(TABLE, Arc::new(table))?;
         Ok(context)
     }

@@ -28,7 +28,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
-use super::checked_store::{CheckedStore, KnownSums};
+use super::checked_store::{CheckedStore, KnownSums, NearCopies};
 use super::reader::SegmentReaders;
 use crate::segment::Segment;
 
@@ -79,18 +79,20 @@ pub(super) struct AuditTable {
     manifest: Arc<[Segment]>,
     store: ObjectStoreUrl,
     known: Arc<KnownSums>,
+    copies: Option<NearCopies>,
     pruning: Arc<Pruning>,
 }
 
 impl AuditTable {
-    /// `store` is where the session finds the object store whose root is the archive's.
+    /// `store` is where the session finds the object store whose root is the archive's; `copies` are what lies nearer.
     pub(super) fn new(
         manifest: Arc<[Segment]>,
         store: ObjectStoreUrl,
         known: Arc<KnownSums>,
+        copies: Option<NearCopies>,
         pruning: Arc<Pruning>,
     ) -> Self {
-        Self { manifest, store, known, pruning }
+        Self { manifest, store, known, copies, pruning }
     }
 
     /// The segments that can hold rows for which all filters are true.
@@ -151,6 +153,7 @@ impl TableProvider for AuditTable {
             inner: state.runtime_env().object_store(&self.store)?,
             segments: paths.zip(candidates.iter().copied().cloned()).collect(),
             known: Arc::clone(&self.known),
+            copies: self.copies.clone(),
         });
         let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = SegmentReaders { store, footers };

@@ -6,16 +6,28 @@
 mod commits;
 #[cfg(test)]
 mod damage;
+#[cfg(all(feature = "remote", feature = "query"))]
+#[cfg(test)]
+mod google;
 #[cfg(test)]
 mod histories;
+#[cfg(all(feature = "remote", feature = "query"))]
+#[cfg(test)]
+mod look;
 #[cfg(test)]
 mod merges;
 #[cfg(test)]
 mod orphans;
 #[cfg(test)]
 mod recorded;
+#[cfg(all(feature = "remote", feature = "query"))]
+#[cfg(test)]
+mod servers;
 #[cfg(feature = "query")]
 #[cfg(test)]
 mod sql;
+#[cfg(all(feature = "remote", feature = "query"))]
+#[cfg(test)]
+mod stores;
 #[cfg(test)]
 mod world;

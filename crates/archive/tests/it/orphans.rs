@@ -105,21 +105,21 @@ fn a_name_set_aside_twice_is_kept_twice_and_a_purge_takes_both() {
         assert_eq!(counts(world.clear_at("2026-06-01T00:00:00Z", 0)), removed(0, 1));
     }
     assert_eq!(aside(&world), 2);
-    let told = archive::set_aside(world.archive.root()).unwrap();
+    let told = archive::set_aside(&world.options).unwrap();
     let folder = world.archive.aside_folder(tenant()).join("date=2026-03-04");
     let bytes = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert_eq!(told, [SetAside { tenant: tenant(), files: 2, bytes }]);
     world.reopen();
     world.archive.purge_tenant(tenant()).unwrap();
     assert_eq!(aside(&world), 0);
-    assert_eq!(archive::set_aside(world.archive.root()).unwrap(), []);
+    assert_eq!(archive::set_aside(&world.options).unwrap(), []);
 }
 
 #[test]
 fn an_archive_belongs_to_the_ledger_its_mark_names() {
     let mut world = World::new();
     assert_eq!(world.archive.ownership("one").unwrap(), Ownership::Vacant);
-    archive::refuse_new_ledger(world.archive.root()).unwrap();
+    archive::refuse_new_ledger(&world.options).unwrap();
     world.store(&[record("a", DAY, "")]);
     assert_eq!(world.archive.ownership("one").unwrap(), Ownership::Unmarked);
     world.archive.set_owner("one").unwrap();
@@ -130,8 +130,8 @@ fn an_archive_belongs_to_the_ledger_its_mark_names() {
     for words in ["ledger one", "ledger two", "restore the ledger", "set the archive folder aside"] {
         assert!(error.to_string().contains(words), "{words}: {error}");
     }
-    let error = archive::refuse_new_ledger(world.archive.root()).unwrap_err();
+    let error = archive::refuse_new_ledger(&world.options).unwrap_err();
     assert!(error.to_string().contains("which is not there"), "{error}");
-    let nowhere = world.archive.root().join("nowhere");
+    let nowhere = archive::ArchiveOptions::at(world.archive.root().join("nowhere"));
     archive::refuse_new_ledger(&nowhere).unwrap();
 }
