@@ -47,7 +47,7 @@ async fn ask(ledger: &dyn Ledger, archive: &Archive) -> Result<Ownership, Belong
         // Taken for a new one, it would hide from then on what is not there now.
         let segments = ledger.all_segments().await?.iter().map(|(_, rows)| rows.len()).sum();
         if segments > 0 {
-            return Err(ArchiveError::Absent { root: archive.root().to_owned(), segments }.into());
+            return Err(ArchiveError::Absent { root: archive.place(), segments }.into());
         }
     }
     if ownership == Ownership::Unmarked && !knows_any(ledger, archive).await? {
@@ -58,17 +58,23 @@ async fn ask(ledger: &dyn Ledger, archive: &Archive) -> Result<Ownership, Belong
 
 /// Whether the ledger names a segment that lies in the archive. One is enough: what it does not know is never deleted
 /// unless it is there another time.
-async fn knows_any(ledger: &dyn Ledger, archive: &Archive) -> Result<bool, LedgerError> {
-    let lies_there =
-        |tenant, row: &_| segment_of(tenant, row).is_some_and(|segment| archive.segment_path(&segment).exists());
+async fn knows_any(ledger: &dyn Ledger, archive: &Archive) -> Result<bool, BelongingError> {
+    let lies_there = |tenant, row: &_| -> Result<bool, ArchiveError> {
+        let Some(segment) = segment_of(tenant, row) else { return Ok(false) };
+        Ok(archive.size_of(&segment)?.is_some())
+    };
     for (tenant, rows) in ledger.all_segments().await? {
-        if rows.iter().any(|row| lies_there(tenant, row)) {
-            return Ok(true);
+        for row in &rows {
+            if lies_there(tenant, row)? {
+                return Ok(true);
+            }
         }
     }
     for tenant in ledger.tenants_since(0).await?.1 {
-        if ledger.obsolete(tenant.id).await?.iter().any(|(row, _)| lies_there(tenant.id, row)) {
-            return Ok(true);
+        for (row, _) in ledger.obsolete(tenant.id).await? {
+            if lies_there(tenant.id, &row)? {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use archive::{Archive, ArchiveOptions};
 use engine::checkup::{Verdict, judge_space};
 use engine::model::{Tenant, TenantState};
 use ledger::{Ledger, LedgerError, Location};
@@ -15,6 +16,9 @@ use crate::vault::{KeySource, Vault, VaultError};
 
 /// Segments whose files are looked for; `archive verify` looks at all of them, and into them.
 const SEGMENTS_MAX: usize = 2_000;
+
+/// The same where each is a request.
+const OBJECTS_MAX: usize = 50;
 
 /// The folder everything lies in.
 pub(super) fn data_dir(path: &Path) -> Step {
@@ -179,8 +183,25 @@ pub(super) async fn sealed(source: KeySource, known: Option<&Known>) -> Step {
 }
 
 /// Whether the files that the ledger names are there, with the size it says.
-pub(super) async fn archive(root: &Path, known: Option<&Known>) -> Step {
-    let name = root.display().to_string();
+pub(super) async fn archive(options: &Result<ArchiveOptions, String>, known: Option<&Known>) -> Step {
+    let unusable = |name: &str, problem: String| {
+        Step::failed("archive", name, Cause::Storage, problem)
+            .explained("nothing can be kept, and nothing that was kept can be read", "do what the message says")
+    };
+    let options = match options {
+        Ok(options) => options,
+        Err(problem) => return unusable("", problem.clone()),
+    };
+    let name = match &options.remote {
+        Some(remote) => remote.url.to_string(),
+        None => options.root.display().to_string(),
+    };
+    let opened = options.remote.is_some().then(|| Archive::open_read_only(options)).transpose();
+    let remote = match opened {
+        Ok(remote) => remote,
+        Err(error) => return unusable(&name, crate::chain(&error)),
+    };
+    let most = if remote.is_some() { OBJECTS_MAX } else { SEGMENTS_MAX };
     let Some((ledger, tenants)) = known else {
         return Step::skipped("archive", name, "without a ledger nobody knows which files belong to it");
     };
@@ -195,14 +216,23 @@ pub(super) async fn archive(root: &Path, known: Option<&Known>) -> Step {
         };
         for row in &rows {
             let Some(segment) = crate::collector::segments::segment_of(tenant.id, row) else { continue };
-            let path = root.join(segment.path());
-            let length = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
+            let (path, length) = match &remote {
+                Some(archive) => match archive.size_of(&segment) {
+                    Ok(length) => (archive.place_of(&segment.path()), length),
+                    Err(error) => return unusable(&name, crate::chain(&error)),
+                },
+                None => {
+                    let path = options.root.join(segment.path());
+                    let length = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
+                    (path, length)
+                }
+            };
             if length != Some(row.bytes) {
                 missing = Some((path, length.is_some()));
                 break 'tenants;
             }
             seen += 1;
-            if seen >= SEGMENTS_MAX {
+            if seen >= most {
                 break 'tenants;
             }
         }
@@ -221,9 +251,12 @@ pub(super) async fn archive(root: &Path, known: Option<&Known>) -> Step {
 }
 
 /// What lies set aside in the archive, where queries do not look; no step when there is nothing.
-pub(super) fn aside(root: &Path) -> Option<Step> {
-    let name = root.join("_aside").display().to_string();
-    let aside = match archive::set_aside(root) {
+pub(super) fn aside(options: &ArchiveOptions) -> Option<Step> {
+    let name = match &options.remote {
+        Some(remote) => format!("{}/_aside", remote.url),
+        None => options.root.join("_aside").display().to_string(),
+    };
+    let aside = match archive::set_aside(options) {
         Ok(aside) => aside,
         Err(error) => {
             let step = Step::failed("aside", name, Cause::Storage, crate::chain(&error));
@@ -283,14 +316,15 @@ mod tests {
     #[test]
     fn what_was_set_aside_is_told_with_its_size() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(aside(dir.path()), None);
+        let options = ArchiveOptions::at(dir.path());
+        assert_eq!(aside(&options), None);
         let folder = dir.path().join("_aside/tenant=6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11/date=2026-03-04");
         std::fs::create_dir_all(&folder).unwrap();
-        assert_eq!(aside(dir.path()), None);
+        assert_eq!(aside(&options), None);
         for name in ["1-0.parquet", "1-0.2.parquet"] {
             std::fs::write(folder.join(name), vec![0; 600 << 10]).unwrap();
         }
-        let step = aside(dir.path()).unwrap();
+        let step = aside(&options).unwrap();
         assert_eq!((step.status, step.result.as_str()), (Status::Warning, "2 segment(s) of 1 tenant(s), 2 MiB"));
     }
 
@@ -302,7 +336,7 @@ mod tests {
         assert_eq!(key(KeySource::File(path.join("secret.key"))).status, Status::Ok);
         let (step, known) = ledger(&Location::File(path.join("ledger.db"))).await;
         assert!(step.status == Status::Ok && known.is_none());
-        assert_eq!(archive(&path.join("archive"), None).await.status, Status::Skipped);
+        assert_eq!(archive(&Ok(ArchiveOptions::at(path.join("archive"))), None).await.status, Status::Skipped);
         assert!(disk(&[("archive", &path)]).iter().all(|step| step.status != Status::Skipped || cfg!(not(unix))));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a check-up leaves nothing behind");
     }

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use archive::ArchiveOptions;
 use engine::model::TenantState;
 use engine::tile::Grid;
 use http::{HeaderMap, StatusCode};
@@ -48,8 +49,8 @@ pub struct Subject<'a> {
     pub data_dir: &'a Path,
     /// The ledger.
     pub ledger: &'a Location,
-    /// The archive.
-    pub archive: &'a Path,
+    /// What the archive is opened with, or why that cannot be said.
+    pub archive: &'a Result<ArchiveOptions, String>,
     /// Where the vault's keys come from.
     pub keys: KeySource,
     /// Where the console listens.
@@ -115,13 +116,14 @@ pub async fn examine(subject: &Subject<'_>, before: Vec<Step>, tell: &mut (dyn F
     book.push(files::key(subject.keys.clone()));
     book.push(files::data_dir(subject.data_dir));
     let ledger = subject.ledger.file().map(|path| ("ledger", path.as_path()));
-    let places: Vec<(&str, &Path)> = ledger.into_iter().chain([("archive", subject.archive)]).collect();
+    let folder = subject.archive.as_ref().ok().map(|options| ("archive", options.root.as_path()));
+    let places: Vec<(&str, &Path)> = ledger.into_iter().chain(folder).collect();
     book.extend(files::disk(&places));
     let (step, known) = files::ledger(subject.ledger).await;
     book.push(step);
     book.push(files::sealed(subject.keys.clone(), known.as_ref()).await);
     book.push(files::archive(subject.archive, known.as_ref()).await);
-    book.extend(files::aside(subject.archive).into_iter().collect());
+    book.extend(subject.archive.as_ref().ok().and_then(files::aside).into_iter().collect());
     let (step, is_running) = site::collector(subject.data_dir, subject.console).await;
     book.push(step);
     let tenant = subject.tenant.or_else(|| {

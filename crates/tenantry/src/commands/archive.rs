@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use server::archive::{ArchiveOptions, Damage, Depth, Segment, Verified};
+use server::archive::{Damage, Depth, Segment, Verified};
 use server::clock::SystemClock;
 use server::collector::segments::{row_of, segment_of};
 use server::engine::model::Expired;
@@ -29,7 +29,7 @@ pub(crate) async fn run(global: &Global, command: ArchiveCommand) -> Result<(), 
 async fn verify(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let config = load(global)?;
     let ledger = store::open_ledger_read_only(&config)?;
-    store::check_archive(&config, ledger.as_ref()).await?;
+    let archive = store::read_archive(&config, ledger.as_ref()).await?;
     let mut segments: Vec<Segment> = Vec::new();
     let mut pieces = Vec::new();
     let mut known = BTreeSet::new();
@@ -41,7 +41,10 @@ async fn verify(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
         pieces.extend(ledger.quarantine(tenant.id, u32::MAX).await.map_err(store::ledger_failure)?);
     }
     let quarantined = pieces.len() as u64;
-    if !segments.is_empty() && !config.archive_root.exists() {
+    let Some(archive) = archive else {
+        if segments.is_empty() {
+            return show(global, &Verified::default(), 0, &[]);
+        }
         return Err(Failure::new(
             Code::Storage,
             format!(
@@ -50,15 +53,13 @@ async fn verify(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
                 segments.len()
             ),
         ));
-    }
-    let options = ArchiveOptions::at(&config.archive_root);
+    };
     let (looked_at, mut verified, pieces) = tokio::task::spawn_blocking(move || {
-        let archive = server::archive::Archive::open_read_only(&options)?;
         let verified = archive.verify(&segments, Depth::Records, |_| ())?;
         let mut damaged = Vec::new();
         for piece in pieces {
             let problem = archive.verify_quarantined(Path::new(&piece.path), piece.bytes, &piece.digest)?;
-            damaged.extend(problem.map(|problem| (archive.root().join(&piece.path), problem)));
+            damaged.extend(problem.map(|problem| (archive.place_of(Path::new(&piece.path)), problem)));
         }
         Ok((segments, verified, damaged))
     })

@@ -31,7 +31,7 @@ pub(crate) async fn run(global: &Global, args: CoverageArgs) -> Result<(), Failu
     let details = args.details.unwrap_or(if global.json { SHOWN_AS_JSON } else { SHOWN });
     let report = CoverageReport::read(ledger.as_ref(), &tenants, details, store::now()).await;
     let report = report.map_err(store::ledger_failure)?;
-    let mut aside = set_aside(&config.archive_root).map_err(store::archive_failure)?;
+    let mut aside = set_aside(&store::archive_options(&config)?).map_err(store::archive_failure)?;
     aside.retain(|of| tenants.contains(&of.tenant));
     if global.json {
         let mut json = serde_json::to_value(&report).map_err(|error| Failure::new(Code::Other, error))?;

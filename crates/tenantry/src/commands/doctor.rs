@@ -69,6 +69,7 @@ async fn check_up(config: &Config, args: &DoctorArgs, tell: &mut (dyn FnMut(&Ste
     });
     let public_url = config.public.as_ref().map(|public| public.url.to_string());
     let ledger = store::location(config);
+    let archive = store::archive_options(config).map_err(|failure| failure.message);
     let subject = Subject {
         cloud: &config.cloud,
         app,
@@ -76,7 +77,7 @@ async fn check_up(config: &Config, args: &DoctorArgs, tell: &mut (dyn FnMut(&Ste
         tile: config.collect.tile,
         data_dir: &config.data_dir,
         ledger: &ledger,
-        archive: &config.archive_root,
+        archive: &archive,
         keys: store::key_source(config),
         console: config.console_listen,
         public_url: public_url.as_deref(),

@@ -26,9 +26,14 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
     let sql = statement(args.sql.as_deref().unwrap_or_default())?;
     let config = load(global)?;
     let ledger = store::open_ledger_read_only(&config)?;
-    store::check_archive(&config, ledger.as_ref()).await?;
+    let archive = store::read_archive(&config, ledger.as_ref()).await?;
     let spill = config.data_dir.join("query-spill");
-    let engine = QueryEngine::open(&config.archive_root, &QueryOptions::with_spill_dir(spill)).map_err(failure)?;
+    let options = QueryOptions::with_spill_dir(spill);
+    let engine = match &archive {
+        Some(archive) => QueryEngine::over(archive, &options),
+        None => QueryEngine::open(&config.archive_root, &options),
+    };
+    let engine = engine.map_err(failure)?;
     let manifest = || {
         let ledger = Arc::clone(&ledger);
         async move {

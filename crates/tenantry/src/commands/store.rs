@@ -219,7 +219,7 @@ pub(crate) fn open_any_ledger(config: &Config) -> Result<OpenLedger, Failure> {
         None => matches!(location.open_read_only(), Err(LedgerError::Missing { .. })),
     };
     if is_new {
-        refuse_new_ledger(&config.archive_root).map_err(|error| not_of_this_archive(config, &error))?;
+        refuse_new_ledger(&archive_options(config)?).map_err(|error| not_of_this_archive(config, &error))?;
     }
     location.open().map_err(ledger_failure)
 }
@@ -265,18 +265,28 @@ pub(crate) fn open_ledger_read_only(config: &Config) -> Result<Arc<dyn Ledger>, 
 
 /// The archive, for writing; one that is not this ledger's is refused.
 pub(crate) async fn open_archive(config: &Config, ledger: &dyn Ledger) -> Result<Archive, Failure> {
-    let archive = Archive::open(&ArchiveOptions::at(&config.archive_root)).map_err(archive_failure)?;
+    let archive = Archive::open(&archive_options(config)?).map_err(archive_failure)?;
     belonging::bind(ledger, &archive).await.map_err(|error| not_of_this_archive(config, &error))?;
     Ok(archive)
 }
 
-/// Refuses to read an archive with another's ledger; one that is not there has nothing in it.
-pub(crate) async fn check_archive(config: &Config, ledger: &dyn Ledger) -> Result<(), Failure> {
-    if !config.archive_root.exists() {
-        return Ok(());
+/// The archive, for reading; `None` for a folder that is not there, which has nothing in it. One that is not this ledger's
+/// is refused.
+pub(crate) async fn read_archive(config: &Config, ledger: &dyn Ledger) -> Result<Option<Archive>, Failure> {
+    if config.remote.is_none() && !config.archive_root.exists() {
+        return Ok(None);
     }
-    let archive = Archive::open_read_only(&ArchiveOptions::at(&config.archive_root)).map_err(archive_failure)?;
-    belonging::check(ledger, &archive).await.map_err(|error| not_of_this_archive(config, &error))
+    let archive = Archive::open_read_only(&archive_options(config)?).map_err(archive_failure)?;
+    belonging::check(ledger, &archive).await.map_err(|error| not_of_this_archive(config, &error))?;
+    Ok(Some(archive))
+}
+
+/// What the archive is opened with.
+pub(crate) fn archive_options(config: &Config) -> Result<ArchiveOptions, Failure> {
+    match &config.remote {
+        Some(remote) => remote.options(&config.archive_root).map_err(|problem| Failure::new(Code::Config, problem)),
+        None => Ok(ArchiveOptions::at(&config.archive_root)),
+    }
 }
 
 fn not_of_this_archive(config: &Config, error: &dyn std::error::Error) -> Failure {
@@ -339,5 +349,6 @@ pub(crate) fn claim_failure(error: ClaimError) -> Failure {
 
 /// An archive's error with its exit code.
 pub(crate) fn archive_failure(error: ArchiveError) -> Failure {
-    Failure::from_chain(Code::Storage, &error)
+    let code = if matches!(error, ArchiveError::Settings { .. }) { Code::Config } else { Code::Storage };
+    Failure::from_chain(code, &error)
 }

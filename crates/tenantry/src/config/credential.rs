@@ -219,7 +219,7 @@ mod tests {
     fn load(fields: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut layers = Layers::from_file(Path::new("etc/tenantry.toml"), &format!("{APP}{fields}"))?;
         layers.overlay_environment(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())))?;
-        validate(layers, false)
+        validate(layers, false, Vec::new())
     }
 
     fn source(fields: &str, variables: &[(&str, &str)]) -> CredentialSource {

@@ -3,6 +3,7 @@
 //! Never takes a secret from the file's text, and never starts anything: `config check` and `serve` call the same
 //! [`Config::load`].
 
+mod archive;
 mod credential;
 mod layers;
 mod ledger;
@@ -23,6 +24,7 @@ use server::site::PublicUrl;
 use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 
+pub(crate) use archive::RemoteConfig;
 pub(crate) use credential::{CredentialSource, PasswordSource, is_of_this_machine};
 pub(crate) use layers::{Layers, Source};
 pub(crate) use schema::{KEY_VARIABLE, LEDGER_PASSWORD_VARIABLE};
@@ -105,7 +107,10 @@ pub(crate) struct OutputConfig {
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) ledger: LedgerConfig,
+    /// The archive's folder, or a remote one's local one.
     pub(crate) archive_root: PathBuf,
+    /// Where the archive lies, if that is no local folder.
+    pub(crate) remote: Option<RemoteConfig>,
     pub(crate) retention: Option<Duration>,
     pub(crate) cloud: Cloud,
     pub(crate) collect: CollectConfig,
@@ -146,11 +151,12 @@ impl Config {
             None => Layers::default(),
         };
         let has_secret = variables.iter().any(|(name, value)| name == schema::SECRET_VARIABLE && !value.is_empty());
+        let of_stores = archive::of_stores(&variables);
         layers.overlay_environment(variables.into_iter())?;
         if let Some(data_dir) = data_dir {
             layers.overlay_flag("data_dir", "--data-dir", data_dir.display().to_string());
         }
-        values::validate(layers, has_secret)
+        values::validate(layers, has_secret, of_stores)
     }
 
     /// Who we are to Entra ID.
@@ -186,7 +192,16 @@ impl Config {
         self.data_dir = folder.to_owned();
         self.ledger = LedgerConfig::File(folder.join("ledger.db"));
         self.archive_root = folder.join("archive");
+        self.remote = None;
         self.key_file = folder.join("secret.key");
+    }
+
+    /// Where the archive lies, as the file would say it.
+    pub(crate) fn archive_url(&self) -> String {
+        match &self.remote {
+            Some(remote) => remote.url.to_string(),
+            None => format!("file:{}", self.archive_root.display()),
+        }
     }
 
     /// The file that was read, when there is one.

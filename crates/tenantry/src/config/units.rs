@@ -1,4 +1,4 @@
-//! Durations as text with units: `500ms`, `60s`, `15m`, `2h`, `7d`.
+//! Durations as text with units: `500ms`, `60s`, `15m`, `2h`, `7d`; and sizes: `64MiB`, `4GiB`.
 //!
 //! Never accepts a bare number: whoever reads the file must see the unit.
 
@@ -32,9 +32,36 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     format!("{milliseconds}ms")
 }
 
+const SIZES: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+
+/// Reads a size; `None` when it is no whole number followed by `KiB`, `MiB`, `GiB` or `TiB`, or is too large.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (shift, unit) = SIZES.iter().find(|(_, unit)| text.ends_with(unit))?;
+    let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+    number.checked_mul(1 << shift)
+}
+
+/// Writes a size in the largest unit that divides it.
+pub(crate) fn format_size(bytes: u64) -> String {
+    let unit = SIZES.iter().find(|(shift, _)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift));
+    unit.map_or_else(|| format!("{bytes} bytes"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_carry_their_unit_both_ways() {
+        for (text, bytes) in [("64MiB", 64 << 20), ("4GiB", 4 << 30), ("1TiB", 1 << 40), ("3KiB", 3 << 10)] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+            assert_eq!(format_size(bytes), text);
+        }
+        for text in ["", "4", "GiB", "4GB", "1.5GiB", "-1GiB", "99999999999TiB"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn durations_carry_their_unit_both_ways() {

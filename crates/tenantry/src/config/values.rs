@@ -16,9 +16,11 @@ use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 use toml::Value;
 
+use super::archive::archive;
 use super::credential::{credential, describe};
 use super::layers::Entry;
 use super::schema::SECRET_VARIABLE;
+use super::units::format_size;
 use super::{
     AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, LedgerConfig, OutputConfig, PublicConfig,
     Source, format_duration, parse_duration,
@@ -32,26 +34,19 @@ const OUTPUT_KINDS: [&str; 9] =
     ["file", "stdout", "http", "splunk_hec", "elasticsearch", "kafka", "nats", "syslog", "otlp"];
 const OUTPUT_FORMATS: [&str; 3] = ["raw", "ecs", "ocsf"];
 
-/// Makes the configuration of what the layers say; `has_secret` tells that the secret's own variable is set.
-pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, ConfigError> {
+/// Makes the configuration of what the layers say; `has_secret` tells that the secret's own variable is set, `variables` are
+/// those of stores.
+pub(super) fn validate(
+    layers: Layers,
+    has_secret: bool,
+    variables: Vec<(String, String)>,
+) -> Result<Config, ConfigError> {
     let reader = Reader { layers: &layers };
     // The default means what it would mean if the file said it.
     let beside = layers.file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
     let data_dir = reader.path("data_dir")?.unwrap_or_else(|| beside.join("data"));
     let ledger = super::ledger::ledger(&reader, &data_dir)?;
-    let archive_root = match reader.text("archive.url")? {
-        None => data_dir.join("archive"),
-        Some(url) => match url.strip_prefix("file:") {
-            Some(path) if !path.is_empty() => reader
-                .resolve("archive.url", path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path)),
-            _ => {
-                return Err(reader.invalid(
-                    "archive.url",
-                    format!("must be file:PATH, not {:?}; this version has no other store", scheme(&url)),
-                ));
-            }
-        },
-    };
+    let (archive_root, remote) = archive(&reader, &data_dir, variables)?;
     let config = Config {
         retention: reader.duration("archive.retention", RETENTION_MIN..=Duration::from_secs(86_400 * 36_500))?,
         cloud: cloud(&reader)?,
@@ -64,6 +59,7 @@ pub(super) fn validate(layers: Layers, has_secret: bool) -> Result<Config, Confi
         data_dir,
         ledger,
         archive_root,
+        remote,
         layers: Layers::default(),
     };
     Ok(Config { layers, ..config })
@@ -320,7 +316,7 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
                 }
             },
         ),
-        ("archive.url".to_owned(), format!("file:{}", config.archive_root.display())),
+        ("archive.url".to_owned(), config.archive_url()),
         ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
         ("console.listen".to_owned(), config.console_listen.to_string()),
         ("secrets.key_file".to_owned(), config.key_file.display().to_string()),
@@ -332,6 +328,12 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         if let Some(path) = address.root_certificate() {
             rows.push(("ledger.root_certificate".to_owned(), path.display().to_string()));
         }
+    }
+    if let Some(remote) = &config.remote {
+        rows.push(("archive.cache_bytes".to_owned(), format_size(remote.cache_bytes)));
+        rows.extend(remote.passed_on.iter().map(|(key, _, value)| ((*key).to_owned(), value.clone())));
+        let file = remote.credentials_file.as_ref().map(|path| path.display().to_string());
+        rows.extend(file.map(|path| ("archive.credentials_file".to_owned(), path)));
     }
     match &config.public {
         None => rows.push(("public.url".to_owned(), "none".to_owned())),
@@ -470,7 +472,7 @@ mod tests {
     const APP: &str = "[app]\nclient_id = 'a6099727-6b7b-482c-b509-1df309acc563'\npublisher_id = '46b472a7-c68e-4adf-8ade-3db49497518e'\n";
 
     fn load(text: &str) -> Result<Config, ConfigError> {
-        validate(Layers::from_file(Path::new("etc/tenantry.toml"), text)?, false)
+        validate(Layers::from_file(Path::new("etc/tenantry.toml"), text)?, false, Vec::new())
     }
 
     fn message(text: &str) -> String {
@@ -479,7 +481,7 @@ mod tests {
 
     #[test]
     fn defaults_need_no_file_at_all() {
-        let config = validate(Layers::default(), false).unwrap();
+        let config = validate(Layers::default(), false, Vec::new()).unwrap();
         assert_eq!(config.data_dir, Path::new("data"));
         assert_eq!(config.ledger, LedgerConfig::File("data/ledger.db".into()));
         assert_eq!(config.archive_root, Path::new("data/archive"));
@@ -513,7 +515,7 @@ mod tests {
     fn relative_paths_of_flags_are_relative_to_here() {
         let mut layers = Layers::from_file(Path::new("etc/tenantry.toml"), "data_dir = 'data'").unwrap();
         layers.overlay_flag("data_dir", "--data-dir", "other".into());
-        assert_eq!(validate(layers, false).unwrap().ledger, LedgerConfig::File("other/ledger.db".into()));
+        assert_eq!(validate(layers, false, Vec::new()).unwrap().ledger, LedgerConfig::File("other/ledger.db".into()));
     }
 
     #[test]
@@ -578,7 +580,7 @@ mod tests {
     #[test]
     fn an_app_without_a_credential_is_incomplete() {
         assert!(message(APP).contains("app.credential"));
-        assert!(validate(Layers::from_file(Path::new("t.toml"), APP).unwrap(), true).is_ok());
+        assert!(validate(Layers::from_file(Path::new("t.toml"), APP).unwrap(), true, Vec::new()).is_ok());
         let two = format!("{APP}[[app.credential]]\nkind='secret'\npath='x'\nenv='Y'");
         assert!(message(&two).contains("either path"));
     }

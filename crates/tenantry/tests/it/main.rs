@@ -10,6 +10,7 @@ mod init;
 mod kill;
 mod memory;
 mod mistakes;
+mod object_storage;
 mod offboarding;
 mod proxy;
 mod public;

@@ -1,0 +1,178 @@
+//! `[archive]`: where the archive lies and how a store is reached.
+//!
+//! Never takes a key, token or password: those come from the variables that the store's own tools read, or from a file.
+
+use std::path::{Path, PathBuf};
+
+use server::archive::{ArchiveOptions, RemoteOptions, StoreKind, StoreUrl};
+
+use super::ConfigError;
+use super::units::parse_size;
+use super::values::{Reader, scheme};
+
+/// Bytes of local copies of a remote archive, unless the file says otherwise.
+const CACHE_BYTES: u64 = 4 << 30;
+/// Less would be fetched again and again: the largest segment has a quarter of it.
+const CACHE_BYTES_MIN: u64 = 1 << 30;
+
+/// The families of variables that stores are set up with.
+const FAMILIES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+
+/// The keys that are handed to a store, and the setting that each is in each of them.
+const PASSED_ON: [(&str, Option<&str>, Option<&str>, Option<&str>); 5] = [
+    ("archive.endpoint", Some("AWS_ENDPOINT_URL"), Some("AZURE_STORAGE_ENDPOINT"), Some("GOOGLE_BASE_URL")),
+    ("archive.region", Some("AWS_REGION"), None, None),
+    ("archive.account", None, Some("AZURE_STORAGE_ACCOUNT_NAME"), None),
+    ("archive.encryption", Some("AWS_SERVER_SIDE_ENCRYPTION"), None, None),
+    ("archive.kms_key", Some("AWS_SSE_KMS_KEY_ID"), None, None),
+];
+
+/// An archive in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemoteConfig {
+    pub(crate) url: StoreUrl,
+    pub(crate) cache_bytes: u64,
+    /// The keys of the file that the store is given, with what they are called there.
+    pub(crate) passed_on: Vec<(&'static str, &'static str, String)>,
+    pub(crate) credentials_file: Option<PathBuf>,
+    /// What the environment has for stores. Never shown.
+    variables: Vec<(String, Hidden)>,
+}
+
+/// A value that may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// The variables of the environment that are for stores.
+pub(super) fn of_stores(variables: &[(String, String)]) -> Vec<(String, String)> {
+    let ours = variables.iter().filter_map(|(name, value)| match name.as_str() {
+        // As App Service calls it.
+        "IDENTITY_ENDPOINT" => Some(("AZURE_IDENTITY_ENDPOINT".to_owned(), value.clone())),
+        name => FAMILIES.iter().any(|family| name.starts_with(family)).then(|| (name.to_owned(), value.clone())),
+    });
+    ours.collect()
+}
+
+/// Where the archive lies: its folder (a remote one's local one), and its store.
+pub(super) fn archive(
+    reader: &Reader<'_>,
+    data_dir: &Path,
+    variables: Vec<(String, String)>,
+) -> Result<(PathBuf, Option<RemoteConfig>), ConfigError> {
+    let Some(text) = reader.text("archive.url")? else {
+        refuse_keys_of_stores(reader)?;
+        return Ok((data_dir.join("archive"), None));
+    };
+    if let Some(path) = text.strip_prefix("file:") {
+        if path.is_empty() {
+            return Err(reader.invalid("archive.url", "names no folder: write file:FOLDER".to_owned()));
+        }
+        refuse_keys_of_stores(reader)?;
+        let path = path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        return Ok((reader.resolve("archive.url", path), None));
+    }
+    let url: StoreUrl = text.parse().map_err(|error| {
+        // Not the text itself, which may hold a password.
+        reader.invalid("archive.url", format!("is {:?}; {error}", scheme(&text)))
+    })?;
+    let cache_bytes = match reader.text("archive.cache_bytes")? {
+        None => CACHE_BYTES,
+        Some(text) => parse_size(&text).filter(|bytes| *bytes >= CACHE_BYTES_MIN).ok_or_else(|| {
+            reader.invalid("archive.cache_bytes", format!("must be a size of 1GiB or more, such as 4GiB, not {text:?}"))
+        })?,
+    };
+    let mut passed_on = Vec::new();
+    for (key, s3, azure, google) in PASSED_ON {
+        let Some(value) = reader.text(key)? else { continue };
+        let name = match url.kind() {
+            StoreKind::S3 => s3,
+            StoreKind::Azure => azure,
+            StoreKind::Google => google,
+        };
+        let name = name.ok_or_else(|| reader.invalid(key, format!("means nothing to {url}: take it out")))?;
+        if key == "archive.endpoint" && !(value.starts_with("https://") || value.starts_with("http://")) {
+            return Err(reader.invalid(key, format!("must be a URL that begins with https://, not {value:?}")));
+        }
+        passed_on.push((key, name, value));
+    }
+    let credentials_file = reader.path("archive.credentials_file")?;
+    let variables = variables.into_iter().map(|(name, value)| (name, Hidden(value))).collect();
+    let remote = RemoteConfig { url, cache_bytes, passed_on, credentials_file, variables };
+    Ok((data_dir.join("archive-workspace"), Some(remote)))
+}
+
+fn refuse_keys_of_stores(reader: &Reader<'_>) -> Result<(), ConfigError> {
+    let others = ["archive.cache_bytes", "archive.credentials_file"];
+    for key in PASSED_ON.iter().map(|(key, ..)| *key).chain(others) {
+        if reader.text(key)?.is_some() {
+            return Err(reader.invalid(key, "is for an archive in a store: set archive.url to one".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+impl RemoteConfig {
+    /// What the archive is opened with; reads the credentials' file.
+    ///
+    /// # Errors
+    /// A sentence without any value of the file.
+    pub(crate) fn options(&self, workspace: &Path) -> Result<ArchiveOptions, String> {
+        let mut settings: Vec<(String, String)> =
+            self.variables.iter().map(|(name, Hidden(value))| (name.clone(), value.clone())).collect();
+        if let Some(path) = &self.credentials_file {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                format!("cannot read archive.credentials_file {}: {error}; give the right path", path.display())
+            })?;
+            settings.extend(parse_credentials(path, &text)?);
+        }
+        settings.extend(self.passed_on.iter().map(|(_, name, value)| ((*name).to_owned(), value.clone())));
+        let remote = RemoteOptions { cache_bytes: self.cache_bytes, ..RemoteOptions::new(self.url.clone(), settings) };
+        Ok(ArchiveOptions::remote(workspace, remote))
+    }
+}
+
+/// Lines of `NAME=value`, as for the environment; empty ones and those that begin with `#` say nothing.
+fn parse_credentials(path: &Path, text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut settings = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let setting = line.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        let known = setting.filter(|(name, _)| FAMILIES.iter().any(|family| name.starts_with(family)));
+        let Some((name, value)) = known else {
+            return Err(format!(
+                "line {number} of archive.credentials_file {} is not NAME=value with a name that begins with AWS_, AZURE_ or \
+                 GOOGLE_",
+                path.display()
+            ));
+        };
+        settings.push((name.to_owned(), value.trim_matches('"').to_owned()));
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_credentials_reads_like_an_environment_and_its_mistakes_show_no_value() {
+        let path = Path::new("store.env");
+        let read =
+            parse_credentials(path, "# ours\nAWS_ACCESS_KEY_ID=AKIA\n\nAWS_SECRET_ACCESS_KEY = \"a=b\"\n").unwrap();
+        assert_eq!(read[0], ("AWS_ACCESS_KEY_ID".to_owned(), "AKIA".to_owned()));
+        assert_eq!(read[1], ("AWS_SECRET_ACCESS_KEY".to_owned(), "a=b".to_owned()));
+        for text in ["hunter2", "PASSWORD=hunter2"] {
+            let told = parse_credentials(path, text).unwrap_err();
+            assert!(told.contains("line 1") && !told.contains("hunter2"), "{told}");
+        }
+    }
+}
