@@ -4,6 +4,7 @@
 
 mod counts;
 mod external;
+mod servers;
 mod tools;
 
 use std::io::{BufRead, BufReader, Write};
@@ -32,6 +33,7 @@ pub fn run() -> anyhow::Result<bool> {
         passes(crate::cargo(&root).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
     steps.run("cargo xtask tidy", || Ok(Counts::of_check(crate::tidy::run()?)));
+    steps.run("servers of object storage", || servers::install(&root));
     let test = |arguments: &[&str]| counted(crate::cargo(&root).arg("test").args(arguments), Results::Stdout);
     if tools::has_nextest(&root) {
         let mut nextest = crate::cargo(&root);

@@ -71,7 +71,7 @@ fn scripts_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Makes the virtual environment, or brings it up to the requirements, and says where its Python is.
-fn virtual_environment(root: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn virtual_environment(root: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let requirements_file = root.join(SCRIPTS).join("requirements.txt");
     let requirements =
         std::fs::read(&requirements_file).with_context(|| format!("{} cannot be read", requirements_file.display()))?;

@@ -50,6 +50,14 @@ pub(super) fn ensure_postgres() -> anyhow::Result<()> {
     install("a PostgreSQL server", &["postgresql"])
 }
 
+/// Node.js with npm, which Azure's storage emulator runs on.
+pub(super) fn ensure_node() -> anyhow::Result<()> {
+    if answers("node", &["--version"]) && answers("npm", &["--version"]) {
+        return Ok(());
+    }
+    install("Node.js with npm", &["nodejs", "npm"])
+}
+
 /// Whether `cargo nextest` is installed.
 pub(super) fn has_nextest(root: &Path) -> bool {
     silently(crate::cargo(root).args(["nextest", "--version"]))
