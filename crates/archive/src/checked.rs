@@ -50,7 +50,8 @@ impl Checked {
             }
             Err(error) => return Err(ArchiveError::io("open segment", &self.path)(error)),
         };
-        Ok(CheckedFile(Arc::new(Open { of: self.clone(), file, failure: Mutex::default() })))
+        let (archive, file) = (archive.clone(), Mutex::new(file));
+        Ok(CheckedFile(Arc::new(Open { of: self.clone(), archive, file, failure: Mutex::default() })))
     }
 
     fn damaged(&self, problem: String) -> ArchiveError {
@@ -64,7 +65,8 @@ pub(crate) struct CheckedFile(Arc<Open>);
 
 struct Open {
     of: Checked,
-    file: File,
+    archive: Archive,
+    file: Mutex<File>,
     failure: Mutex<Option<ArchiveError>>,
 }
 
@@ -83,14 +85,26 @@ impl CheckedFile {
     }
 
     fn try_read(&self, range: Range<u64>) -> Result<Bytes, ArchiveError> {
+        let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.read_of(&file, &range), self.0.archive.workspace()) {
+            // A copy is worth nothing: what counts is in the store.
+            (Err(ArchiveError::Damaged { .. }), Some(workspace)) => {
+                workspace.fetch(&self.0.of.segment)?;
+                *file = workspace.open(&self.0.of.segment)?;
+                self.read_of(&file, &range)
+            }
+            (read, _) => read,
+        }
+    }
+
+    fn read_of(&self, mut file: &File, range: &Range<u64>) -> Result<Bytes, ArchiveError> {
         let Checked { path, bytes, sums, .. } = &self.0.of;
         if range.start > range.end || range.end > *bytes {
             let problem = format!("bytes {} to {} are asked for, and it has {bytes}", range.start, range.end);
             return Err(self.0.of.damaged(problem));
         }
-        let wide = sums.widen(&range);
+        let wide = sums.widen(range);
         let mut data = Vec::with_capacity(usize::try_from(wide.end - wide.start).unwrap_or_default());
-        let mut file = &self.0.file;
         file.seek(SeekFrom::Start(wide.start))
             .and_then(|_| file.take(wide.end - wide.start).read_to_end(&mut data))
             .map_err(ArchiveError::io("read segment", path))?;

@@ -3,6 +3,7 @@
 //! Never removes anything but copies, and walks through the folder only when there is too much in it.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -20,8 +21,9 @@ pub(crate) struct Copies {
 struct State {
     /// As of the last walk, and what came since. `None` before the first.
     bytes: Option<u64>,
-    /// When each was last used by this process.
-    uses: HashMap<PathBuf, u64>,
+    /// When each was last used by this process; by a hash of its path, of which there may be many. That two share one costs
+    /// a fetch at worst.
+    uses: HashMap<u64, u64>,
     clock: u64,
 }
 
@@ -37,9 +39,16 @@ impl Copies {
         Self { root, limit_bytes, state: Mutex::default() }
     }
 
-    /// Notes a use.
+    /// Notes a use, unless somebody is just making room.
     pub(crate) fn used(&self, path: &Path) {
-        self.lock().note(path);
+        if let Ok(mut state) = self.state.try_lock() {
+            state.note(path);
+        }
+    }
+
+    /// Notes that a copy has gone, or may have.
+    pub(crate) fn gone(&self, path: &Path) {
+        self.lock().uses.remove(&key(path));
     }
 
     /// Notes a copy that has come, and lets go of others when there are too many.
@@ -78,7 +87,7 @@ impl Copies {
                 }
                 files::remove_file(&copy.path)?;
                 copy.path.parent().map(files::remove_empty_folder);
-                state.uses.remove(&copy.path);
+                state.uses.remove(&key(&copy.path));
                 held = held.saturating_sub(copy.bytes);
             }
         }
@@ -94,12 +103,18 @@ impl Copies {
 impl State {
     fn note(&mut self, path: &Path) {
         self.clock += 1;
-        self.uses.insert(path.to_owned(), self.clock);
+        self.uses.insert(key(path), self.clock);
     }
 }
 
+fn key(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Finds the copies below `{folder}/tenant=…/date=…`.
-fn walk(folder: &Path, uses: &HashMap<PathBuf, u64>, found: &mut Vec<Found>) -> Result<(), ArchiveError> {
+fn walk(folder: &Path, uses: &HashMap<u64, u64>, found: &mut Vec<Found>) -> Result<(), ArchiveError> {
     for tenant in files::names_in(folder)?.iter().filter(|name| name.starts_with("tenant=")) {
         let tenant = folder.join(tenant);
         for date in files::names_in(&tenant)?.iter().filter(|name| name.starts_with("date=")) {
@@ -108,7 +123,7 @@ fn walk(folder: &Path, uses: &HashMap<PathBuf, u64>, found: &mut Vec<Found>) -> 
                 let path = date.join(name);
                 // One that has just gone takes no room.
                 let Ok(file) = std::fs::metadata(&path) else { continue };
-                let used = uses.get(&path).copied().unwrap_or(0);
+                let used = uses.get(&key(&path)).copied().unwrap_or(0);
                 let order = (used, file.modified().unwrap_or(SystemTime::UNIX_EPOCH));
                 found.push(Found { order, bytes: file.len(), path });
             }

@@ -15,7 +15,7 @@ use protocol::time::Timestamp;
 
 use crate::columns::{Row, RowBuffer};
 use crate::keys::RecordKey;
-use crate::part::{PartName, PartWriter};
+use crate::part::{PartName, PartWriter, first_part};
 use crate::raw_column::RawCompressor;
 use crate::schema::position;
 use crate::segment::Segment;
@@ -72,6 +72,7 @@ impl Days {
     ) -> Result<Self, ArchiveError> {
         let taken = archive.0.compressors.take();
         let compressor = taken.map_err(ArchiveError::parquet("compress for", archive.root()))?;
+        let next_part = first_part(&archive);
         Ok(Self {
             archive,
             tenant,
@@ -80,7 +81,7 @@ impl Days {
             compressor,
             days: BTreeMap::new(),
             finished: Vec::new(),
-            next_part: 0,
+            next_part,
             waiting_bytes: 0,
             clock: 0,
         })

@@ -74,10 +74,11 @@ pub(crate) trait Depot: Send + Sync {
     /// Removes objects; those that are not there are as good as removed.
     fn remove(&self, names: Vec<String>) -> Result<(), ArchiveError>;
 
-    /// Gives an object another name. Between the two steps it has both.
-    fn rename(&self, from: &str, to: &str) -> Result<(), ArchiveError>;
-
     /// The same store for queries.
     #[cfg(feature = "query")]
     fn object_store(&self) -> std::sync::Arc<dyn object_store::ObjectStore>;
+
+    /// What that one said about an object, in words that may be shown.
+    #[cfg(feature = "query")]
+    fn explained(&self, name: &str, error: object_store::Error) -> ArchiveError;
 }

@@ -172,7 +172,7 @@ impl Merge<'_> {
         let mut compressor = taken.map_err(ArchiveError::parquet("compress for", self.archive.root()))?;
         let mut sum = Fingerprint::default();
         let mut writer: Option<PartWriter> = None;
-        let mut part = 0;
+        let mut part = part::first_part(self.archive);
         for batch in rows {
             self.ask_stop()?;
             let batch = batch?;

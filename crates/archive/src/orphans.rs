@@ -9,6 +9,10 @@
 //!   contents for archived, of so recent a date that the feed still has those, and no more than one crash can leave.
 //!
 //! Every other one is set aside: moved to a folder that queries do not read and that nothing here ever empties.
+//!
+//! In a remote archive nothing is touched that was written under a later epoch than ours ([`Archive::under`]): it is the
+//! tenant's owner who wrote it, and what the ledger said before is old. What was written under ours or an earlier one and is not
+//! known to the ledger never will be, for the ledger takes no commit of an earlier epoch any more.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -24,7 +28,7 @@ use crate::keys::{RecordKey, second_of_micros};
 use crate::lookup::Lookup;
 use crate::part::is_temporary;
 use crate::read::{Batches, micros, texts};
-use crate::schema::position;
+use crate::schema::{EPOCH_KEY, position};
 use crate::segment::{SegmentSet, date_folder, file_name, parse_date_folder, parse_file_name, slashed, tenant_folder};
 use crate::sidecar::Found;
 use crate::verify::check_stored;
@@ -56,6 +60,8 @@ pub struct Removed {
     pub temporary: u64,
     /// Sidecars of segments that are no more.
     pub sidecars: u64,
+    /// Complete segments of a later epoch, or of one that cannot be read, left where they lie.
+    pub left: u64,
 }
 
 /// What was set aside of one tenant, now or ever, and still lies there.
@@ -142,6 +148,10 @@ impl Archive {
         let of_one_crash = beyond.len() <= COMMITS_OF_ONE_CRASH;
         for (date, commit, part) in orphans {
             let Some(orphan) = self.orphan(tenant, date, commit, part)? else { continue };
+            if self.workspace().is_some() && epoch_of(&orphan)?.is_none_or(|epoch| epoch > self.epoch()) {
+                removed.left += 1;
+                continue;
+            }
             let comes_again =
                 of_one_crash && is_recent(orphan.date, now) && self.is_newer_than(&orphan, last_commit)?;
             if comes_again || self.is_repeated(&orphan, known)? {
@@ -289,7 +299,9 @@ impl Archive {
             let taken = workspace.depot().list(&folder)?;
             let mut names = names.map(|name| format!("{folder}/{name}"));
             let Some(to) = names.find(|name| !taken.contains(name)) else { return Ok(()) };
-            return workspace.depot().rename(&name(tenant, orphan.date, commit, part), &to);
+            workspace.put_file(&to, &orphan.path)?;
+            // Stopping before this leaves both, and it is set aside once more.
+            return workspace.remove(vec![name(tenant, orphan.date, commit, part)], &[]);
         }
         files::create_folder(&folder)?;
         let mut names = names.by_ref().map(|name| folder.join(name));
@@ -313,8 +325,7 @@ fn parse_name(name: &str) -> Option<(NaiveDate, u64, u32)> {
     Some((parse_date_folder(date)?, commit, part))
 }
 
-/// Removes from a store what lies beside segments that are not known, and what a crash left half sent. Says how many
-/// sidecars that were.
+/// Removes from a store what lies beside segments that are not known: caches, all of them. Says how many sidecars that were.
 fn remove_remote_beside(workspace: &Workspace, tenant: TenantId, known: &SegmentSet) -> Result<u64, ArchiveError> {
     let mut orphaned = Vec::new();
     for (folder, extension) in [("_dedup", "keys"), ("_sums", sums::EXTENSION)] {
@@ -325,7 +336,6 @@ fn remove_remote_beside(workspace: &Workspace, tenant: TenantId, known: &Segment
         }
     }
     let sidecars = orphaned.iter().filter(|name| name.starts_with("_dedup")).count() as u64;
-    orphaned.extend(workspace.depot().list(&format!("_staging/tenant={tenant}"))?);
     workspace.remove(orphaned, &[])?;
     Ok(sidecars)
 }
@@ -361,6 +371,15 @@ pub(crate) fn aside_folder(root: &Path, tenant: TenantId) -> PathBuf {
 fn is_recent(date: NaiveDate, now: Timestamp) -> bool {
     let day = |shift: TimeDelta| now.checked_add_signed(shift).map(|time| time.date_naive());
     day(-COMES_AGAIN).is_some_and(|first| first <= date) && day(AHEAD).is_some_and(|last| date <= last)
+}
+
+/// Under which epoch it was written; `None` when that cannot be read.
+fn epoch_of(orphan: &Orphan) -> Result<Option<u64>, ArchiveError> {
+    match Batches::open(&orphan.path, Some(&[position::COMMIT]), BATCH_ROWS) {
+        Ok(batches) => Ok(batches.footer_value(EPOCH_KEY).and_then(|epoch| epoch.parse().ok())),
+        Err(ArchiveError::Damaged { .. } | ArchiveError::Parquet { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What cannot be read proves nothing; that the disk refuses is an error.

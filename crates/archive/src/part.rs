@@ -2,6 +2,7 @@
 //!
 //! Never visible half-written. Dropped unfinished, it removes its file.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -18,7 +19,7 @@ use crate::files::{self, DigestWriter};
 use crate::keys::{Fingerprint, RecordKey};
 use crate::raw_column::{RawColumn, RawCompressor};
 use crate::read::texts;
-use crate::schema::{self, FINGERPRINT_KEY, ROW_GROUP_RAW_BYTES, SORTED_KEY, arrow_schema, position};
+use crate::schema::{self, EPOCH_KEY, FINGERPRINT_KEY, ROW_GROUP_RAW_BYTES, SORTED_KEY, arrow_schema, position};
 use crate::segment::{Segment, file_name};
 use crate::{Archive, ArchiveError, sidecar, sums};
 
@@ -77,6 +78,9 @@ impl PartWriter {
         let mut metadata = Vec::new();
         if sorted {
             metadata.push(KeyValue::new(SORTED_KEY.to_owned(), "creation_time".to_owned()));
+        }
+        if archive.workspace().is_some() {
+            metadata.push(KeyValue::new(EPOCH_KEY.to_owned(), archive.epoch().to_string()));
         }
         let (file, row_groups) = open_file(file, metadata).map_err(ArchiveError::parquet("create", &temporary))?;
         let raw = RawColumn::new(file.schema_descr().column(position::RAW));
@@ -217,8 +221,8 @@ impl PartWriter {
         self.fingerprint
     }
 
-    /// Completes the file, syncs it and gives it its name; a remote archive's goes into its store first. The folder is not synced yet: the caller does it once for all
-    /// files in it. The sidecars are written too, as well as they can be.
+    /// Completes the file, syncs it and gives it its name; a remote archive's goes into its store first. The folder is not
+    /// synced yet: the caller does it once for all files in it. The sidecars are written too, as well as they can be.
     pub(crate) fn finish(mut self, compressor: &mut RawCompressor) -> Result<Segment, ArchiveError> {
         let temporary = self.temporary.clone();
         let failed = || ArchiveError::parquet("complete", &temporary);
@@ -279,6 +283,20 @@ fn open_file(
     let options =
         ArrowWriterOptions::new().with_properties(schema::writer_properties(metadata)).with_skip_arrow_metadata(true);
     ArrowWriter::try_new_with_options(DigestWriter::new(file), arrow_schema(), options)?.into_serialized_writer()
+}
+
+/// The number of the first part of a commit or merge; the others count on from there.
+///
+/// 0 for a folder, which only one process works on. In a remote archive it is drawn anew for each attempt, so that no name is
+/// ever given twice: a store carries out what it was asked by somebody who has lost the tenant since, or has given up waiting
+/// for an answer, and what that one removes as its own must not be what came after it.
+pub(crate) fn first_part(archive: &Archive) -> u32 {
+    if archive.workspace().is_none() {
+        return 0;
+    }
+    // The keys of a `RandomState` differ from process to process and from one to the next.
+    let drawn = RandomState::new().hash_one(std::process::id());
+    u32::try_from(drawn >> 33).unwrap_or_default()
 }
 
 /// `.{commit}-{part}.parquet.tmp`

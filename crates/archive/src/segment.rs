@@ -17,7 +17,7 @@ pub struct Segment {
     pub date: NaiveDate,
     /// The commit (or merge) that wrote the file. Each row keeps the number of its own commit in a column.
     pub commit: u64,
-    /// Counts the files of one commit, from 0.
+    /// Counts the files of one commit: from 0, in a remote archive from a number drawn for each attempt.
     pub part: u32,
     /// Records in it.
     pub rows: u64,

@@ -70,9 +70,9 @@ impl ArchiveOptions {
     }
 }
 
-/// An open archive. Clones are the same archive.
+/// An open archive, and the epoch under which its tenants are held (see [`Archive::under`]). Clones are the same archive.
 #[derive(Clone)]
-pub struct Archive(pub(crate) Arc<Shared>);
+pub struct Archive(pub(crate) Arc<Shared>, u64);
 
 /// What all clones share.
 pub(crate) struct Shared {
@@ -101,8 +101,11 @@ impl Archive {
             let archive = Self::open_read_only(options)?;
             if let Some(workspace) = archive.workspace() {
                 workspace.clear()?;
-                // Whoever made the mark in between has made the same.
-                workspace.depot().put_if(MARK, mark.to_string().into(), None)?;
+                // Read first: a store may take a condition and not know it, and the mark may name a ledger already.
+                if workspace.depot().read(MARK)?.is_none() {
+                    // Whoever made it in between has made the same.
+                    workspace.depot().put_if(MARK, mark.to_string().into(), None)?;
+                }
                 workspace.depot().put(PROBE, Bytes::from_static(b"tenantry"))?;
                 workspace.depot().remove(vec![PROBE.to_owned()])?;
             }
@@ -147,7 +150,7 @@ impl Archive {
         let root = fs::canonicalize(&options.root).map_err(ArchiveError::io("open folder", &options.root))?;
         check_mark(&root, depot.as_deref())?;
         let cache_bytes = options.remote.as_ref().map_or(0, |remote| remote.cache_bytes);
-        Ok(Self(Arc::new(Shared {
+        let shared = Shared {
             sidecars: SidecarCache::new(options.dedup_memory_bytes),
             compressors: Arc::default(),
             write_memory_bytes: options.write_memory_bytes,
@@ -155,7 +158,21 @@ impl Archive {
             workspace: depot.map(|depot| Workspace::new(root.clone(), depot, cache_bytes)),
             write_memory_used: AtomicUsize::new(0),
             root,
-        })))
+        };
+        Ok(Self(Arc::new(shared), 0))
+    }
+
+    /// The same archive for who holds a tenant under that epoch: the how manieth taking of it this is, 0 where tenants are
+    /// never taken over. Every segment of a remote archive says under which it was written, and who clears away what a crash
+    /// has left touches nothing of a later one: whoever was paused and has lost its tenant since, without knowing it yet,
+    /// must not take its successor's segments for orphans.
+    #[must_use]
+    pub fn under(&self, epoch: u64) -> Self {
+        Self(Arc::clone(&self.0), epoch)
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.1
     }
 
     /// The root folder, absolute; a remote archive's local one.
@@ -265,7 +282,7 @@ impl Archive {
         let root = self.root();
         if let Some(workspace) = self.workspace() {
             let mut names = Vec::new();
-            for folder in ["", "_dedup/", "_sums/", "_quarantine/", "_aside/", "_staging/"] {
+            for folder in ["", "_dedup/", "_sums/", "_quarantine/", "_aside/"] {
                 names.extend(workspace.depot().list(&format!("{folder}tenant={tenant}"))?);
             }
             workspace.remove(names, &[])?;

@@ -139,14 +139,24 @@ impl Workspace {
     ///
     /// [`ArchiveError::Damaged`] when the store has it not, or not as it was written.
     pub(crate) fn fetch(&self, segment: &Segment) -> Result<Sums, ArchiveError> {
-        let (name, incoming) = (segment.name(), self.incoming()?);
-        let fetched = self.fetch_to(&name, &incoming.0)?;
-        let (bytes, digest, sums) = self.compare(&name, fetched, segment.bytes, &segment.digest)?;
-        debug_assert!(bytes == segment.bytes && digest == segment.digest);
-        let path = self.copy_of(segment);
-        self.give_name(&incoming, &path)?;
-        self.copies.kept(&path, bytes);
-        Ok(sums)
+        let (name, path) = (segment.name(), self.copy_of(segment));
+        let mut tries = 0;
+        loop {
+            let incoming = self.incoming()?;
+            let fetched = self.fetch_to(&name, &incoming.0)?;
+            let sums = self.compare(&name, fetched, segment.bytes, &segment.digest)?;
+            match self.give_name(&incoming, &path) {
+                // A collector that starts with the same local folder clears away what others fetch, too.
+                Err(ArchiveError::Io { source, .. }) if source.kind() == ErrorKind::NotFound && tries < TRIES => {
+                    tries += 1;
+                }
+                named => {
+                    named?;
+                    self.copies.kept(&path, segment.bytes);
+                    return Ok(sums);
+                }
+            }
+        }
     }
 
     /// Compares an object of the store with what the ledger remembers of it, leaving nothing here.
@@ -179,11 +189,31 @@ impl Workspace {
             self.depot.remove(names)?;
         }
         for segment in segments {
-            let path = self.copy_of(segment);
-            files::remove_file(&path)?;
-            path.parent().map(files::remove_empty_folder);
+            self.discard(segment)?;
         }
         Ok(())
+    }
+
+    /// Lets go of the copy of a segment, if there is one.
+    pub(crate) fn discard(&self, segment: &Segment) -> Result<(), ArchiveError> {
+        let path = self.copy_of(segment);
+        self.copies.gone(&path);
+        files::remove_file(&path)?;
+        path.parent().map(files::remove_empty_folder);
+        Ok(())
+    }
+
+    /// Notes that the copy of a segment is of use.
+    #[cfg(feature = "query")]
+    pub(crate) fn used(&self, segment: &Segment) {
+        self.copies.used(&self.copy_of(segment));
+    }
+
+    /// Gives a file that lies here another name in the store, on the condition that it is free.
+    pub(crate) fn put_file(&self, name: &str, file: &Path) -> Result<(), ArchiveError> {
+        let found = files::digest_file(file).map_err(ArchiveError::io("read", file))?;
+        let (bytes, digest) = found.sum();
+        self.depot.create_from_file(name, file, &Whole { bytes, digest })
     }
 
     /// Whether the archive's mark is there; it goes away with the bucket and not with a segment.
@@ -206,7 +236,7 @@ impl Workspace {
         found: Option<DigestWriter<W>>,
         bytes: u64,
         digest: &[u8; 32],
-    ) -> Result<(u64, [u8; 32], Sums), ArchiveError> {
+    ) -> Result<Sums, ArchiveError> {
         let damaged = |problem| Err(ArchiveError::Damaged { path: self.place(name), problem });
         let Some(found) = found else {
             // With the archive's mark gone as well, it is everything that is missing.
@@ -219,7 +249,7 @@ impl Workspace {
         if found_digest != *digest {
             return damaged("its bytes have changed since it was written".to_owned());
         }
-        Ok((found_bytes, found_digest, found.sums()))
+        Ok(found.sums())
     }
 
     fn gone(&self) -> ArchiveError {

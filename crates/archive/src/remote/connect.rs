@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3CopyIfNotExists};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -43,7 +43,6 @@ fn s3(options: &RemoteOptions, threads: &Handle) -> Result<Arc<dyn ObjectStore>,
     let endpoint = |key: &_| matches!(key, AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint);
     let client = client(settings.iter().filter(|(key, _)| endpoint(key)).map(|(_, value)| value.as_str()))?;
     let mut builder = AmazonS3Builder::new()
-        .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
         .with_http_connector(SpawnedReqwestConnector::new(threads.clone()))
         .with_client_options(client)
         .with_retry(retry(options));

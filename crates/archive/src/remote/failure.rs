@@ -82,6 +82,19 @@ fn of_connection(error: &Error, answered: String) -> (Refusal, &'static str) {
     (Refusal(innermost(error)), WAIT)
 }
 
+/// Whether the request may have been carried out all the same: no answer came.
+pub(super) fn is_cut_off(error: &Error) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(http) = cause.downcast_ref::<HttpError>() {
+            let kind = http.kind();
+            return matches!(kind, HttpErrorKind::Timeout | HttpErrorKind::Interrupted | HttpErrorKind::Unknown);
+        }
+        next = cause.source();
+    }
+    false
+}
+
 /// Whether it is the bucket that is missing, and not an object in it.
 pub(super) fn names_no_bucket(error: &Error) -> bool {
     let text = error.to_string();

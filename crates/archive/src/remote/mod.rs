@@ -1,7 +1,7 @@
 //! The files of an archive on S3, Azure Blob Storage or Google Cloud Storage.
 //!
-//! Guarantees: a segment's name is given once; who comes second with other bytes is refused by the store itself, whatever
-//! became of the lease he began under. Never holds more of a file in memory than a few parts.
+//! Never holds more of a file in memory than a few parts, and never logs what a store or a client said as it is: addresses
+//! and refusals may carry signatures, tokens and customers' keys.
 
 mod connect;
 mod failure;
@@ -14,14 +14,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{CopyMode, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use tokio::sync::{Semaphore, mpsc};
 
 use self::failure::{explain, names_no_bucket};
 use self::io::{Io, wait};
 use crate::ArchiveError;
 use crate::depot::{Depot, Take, Version, Whole};
-use crate::remote_options::{RemoteOptions, StoreKind};
+use crate::remote_options::RemoteOptions;
 
 /// Files sent at a time, over all tenants: bounds the memory their parts take.
 const UPLOADS: usize = 4;
@@ -36,7 +36,6 @@ const READ_BYTES_MAX: u64 = 64 << 20;
 pub(crate) struct Remote {
     store: Arc<dyn ObjectStore>,
     url: String,
-    copy_to_free_name: CopyMode,
     uploads: Arc<Semaphore>,
     // The last to go: the store's connections live on its threads.
     io: Io,
@@ -47,26 +46,14 @@ impl Remote {
     pub(crate) fn open(options: &RemoteOptions) -> Result<Self, ArchiveError> {
         let io = Io::start().map_err(ArchiveError::io("start threads for", FilePath::new(&options.url.to_string())))?;
         let store = connect::connect(options, io.handle())?;
-        let copy_to_free_name = match options.url.kind() {
-            // object_store 0.13.2 takes the two modes for each other there (gcp/mod.rs, copy_opts). Its successor may not:
-            // then the suite of stores fails, where a name is given once.
-            StoreKind::Google => CopyMode::Overwrite,
-            StoreKind::S3 | StoreKind::Azure => CopyMode::Create,
-        };
-        Ok(Self {
-            store,
-            url: options.url.to_string(),
-            copy_to_free_name,
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
-            io,
-        })
+        Ok(Self { store, url: options.url.to_string(), uploads: Arc::new(Semaphore::new(UPLOADS)), io })
     }
 
     fn failed(&self, action: &'static str, name: &str) -> impl FnOnce(Error) -> ArchiveError {
         let place = format!("{}/{name}", self.url);
         move |error| {
-            tracing::debug!(%error, place, "the store refused");
             let (refusal, remedy) = explain(&error);
+            tracing::debug!(%refusal, action, place, "the store refused");
             ArchiveError::Store { action, place, remedy, source: refusal.into() }
         }
     }
@@ -101,12 +88,12 @@ impl Depot for Remote {
 
     fn create_from_file(&self, name: &str, file: &FilePath, whole: &Whole) -> Result<(), ArchiveError> {
         let (to, file, whole, uploads) = (at(name), file.to_owned(), *whole, Arc::clone(&self.uploads));
-        let (path, mode) = (file.clone(), self.copy_to_free_name);
+        let path = file.clone();
         let done = self.io.run({
             let store = Arc::clone(&self.store);
             async move {
                 let _turn = uploads.acquire_owned().await;
-                upload::create(&*store, &to, &path, &whole, mode).await
+                upload::create(&*store, &to, &path, &whole).await
             }
         });
         match done {
@@ -231,17 +218,13 @@ impl Depot for Remote {
         removed.map_err(self.failed("remove", &first))
     }
 
-    fn rename(&self, from: &str, to: &str) -> Result<(), ArchiveError> {
-        let (old, new) = (at(from), at(to));
-        let renamed = self.ask(|store| async move {
-            store.copy(&old, &new).await?;
-            found(store.delete(&old).await).map(drop)
-        });
-        renamed.map_err(self.failed("set aside", from))
-    }
-
     #[cfg(feature = "query")]
     fn object_store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
+    }
+
+    #[cfg(feature = "query")]
+    fn explained(&self, name: &str, error: Error) -> ArchiveError {
+        self.failed("read", name)(error)
     }
 }

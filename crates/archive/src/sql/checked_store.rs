@@ -89,9 +89,28 @@ impl NearCopies {
             fetched.await?.map_err(not_fetched)?;
         } else if !std::fs::metadata(&path).is_ok_and(|file| file.len() == segment.bytes) {
             return Ok(None);
+        } else {
+            workspace.used(segment);
         }
         let below = path.strip_prefix(self.archive.root()).map_err(|error| not_fetched_text(&error.to_string()))?;
         Ok(Some(Path::from(slashed(below))))
+    }
+
+    /// Lets go of a copy that is not what was written.
+    fn discard(&self, segment: &Segment) {
+        let discarded = self.archive.workspace().map_or(Ok(()), |workspace| workspace.discard(segment));
+        if let Err(error) = discarded {
+            tracing::warn!(%error, "a damaged copy stays");
+        }
+    }
+
+    /// What a remote store said, in words that may be shown.
+    fn explained(&self, location: &Path, error: Error) -> Error {
+        let as_it_is = matches!(error, Error::NotFound { .. } | Error::NotImplemented { .. }) || is_changed(&error);
+        match self.archive.workspace().filter(|_| !as_it_is) {
+            Some(workspace) => not_fetched(workspace.depot().explained(location.as_ref(), error)),
+            None => error,
+        }
     }
 }
 
@@ -167,19 +186,17 @@ impl CheckedStore {
     /// Makes the checksums from the file, if it is what was written.
     async fn make(&self, location: &Path, segment: &Segment) -> Result<Sums> {
         let (store, path) = self.nearest(location, segment).await?;
-        let mut pieces = store.get(&path).await?.into_stream();
-        let mut digest = DigestWriter::new(std::io::sink());
-        while let Some(piece) = pieces.try_next().await? {
-            digest.update(&piece);
+        match (make_of(store.as_ref(), &path, segment).await, &self.copies) {
+            (Ok(sums), _) => Ok(sums),
+            // A copy is worth nothing: what counts is in the store.
+            (Err(_), Some(copies)) if path != *location => {
+                copies.discard(segment);
+                let made = make_of(self.inner.as_ref(), location, segment).await;
+                made.map_err(|error| copies.explained(location, error))
+            }
+            (Err(error), Some(copies)) => Err(copies.explained(location, error)),
+            (Err(error), None) => Err(error),
         }
-        let (bytes, found) = digest.sum();
-        if bytes != segment.bytes {
-            return Err(changed(format!("it has {bytes} bytes instead of {}", segment.bytes)));
-        }
-        if found != segment.digest {
-            return Err(changed("its bytes have changed since it was written".to_owned()));
-        }
-        Ok(digest.sums())
     }
 
     async fn read(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -187,18 +204,20 @@ impl CheckedStore {
         let sums = self.sums(location, segment).await?;
         let wide = merged(ranges.iter().map(|range| sums.widen(range)).collect());
         let (store, path) = self.nearest(location, segment).await?;
-        let read = match store.get_ranges(&path, &wide).await {
-            Ok(read) => read,
-            // The copy has just made room for another.
-            Err(Error::NotFound { .. }) if path != *location => self.inner.get_ranges(location, &wide).await?,
-            Err(error) => return Err(self.explain(location, segment, error).await),
-        };
-        for (range, data) in wide.iter().zip(&read) {
-            if data.len() as u64 != range.end - range.start {
-                return Err(changed(format!("it is shorter than the {} bytes it had", segment.bytes)));
+        let read = match (read_of(store.as_ref(), &path, segment, &sums, &wide).await, &self.copies) {
+            (Ok(read), _) => read,
+            // It has just made room for another, or is not what was written: what counts is in the store.
+            (Err(error), Some(copies)) if path != *location => {
+                if !matches!(error, Error::NotFound { .. }) {
+                    copies.discard(segment);
+                }
+                match read_of(self.inner.as_ref(), location, segment, &sums, &wide).await {
+                    Ok(read) => read,
+                    Err(error) => return Err(self.explain(location, segment, error).await),
+                }
             }
-            sums.check(range.start, data).map_err(|at| changed(changed_at(at)))?;
-        }
+            (Err(error), _) => return Err(self.explain(location, segment, error).await),
+        };
         let slice = |range: &Range<u64>| {
             let of = wide.partition_point(|wide| wide.end < range.end);
             let (wide, data) = wide.get(of).zip(read.get(of))?;
@@ -212,13 +231,48 @@ impl CheckedStore {
 
     /// A file that was cut off is told from a disk that refuses.
     async fn explain(&self, location: &Path, segment: &Segment, error: Error) -> Error {
-        match self.inner.head(location).await {
-            Ok(found) if found.size != segment.bytes => {
+        match (self.inner.head(location).await, &self.copies) {
+            (Ok(found), _) if found.size != segment.bytes => {
                 changed(format!("it has {} bytes instead of {}", found.size, segment.bytes))
             }
+            (_, Some(copies)) => copies.explained(location, error),
             _ => error,
         }
     }
+}
+
+async fn make_of(store: &dyn ObjectStore, path: &Path, segment: &Segment) -> Result<Sums> {
+    let mut pieces = store.get(path).await?.into_stream();
+    let mut digest = DigestWriter::new(std::io::sink());
+    while let Some(piece) = pieces.try_next().await? {
+        digest.update(&piece);
+    }
+    let (bytes, found) = digest.sum();
+    if bytes != segment.bytes {
+        return Err(changed(format!("it has {bytes} bytes instead of {}", segment.bytes)));
+    }
+    if found != segment.digest {
+        return Err(changed("its bytes have changed since it was written".to_owned()));
+    }
+    Ok(digest.sums())
+}
+
+/// Reads ranges of whole blocks and compares each block with its checksum.
+async fn read_of(
+    store: &dyn ObjectStore,
+    path: &Path,
+    segment: &Segment,
+    sums: &Sums,
+    wide: &[Range<u64>],
+) -> Result<Vec<Bytes>> {
+    let read = store.get_ranges(path, wide).await?;
+    for (range, data) in wide.iter().zip(&read) {
+        if data.len() as u64 != range.end - range.start {
+            return Err(changed(format!("it is shorter than the {} bytes it had", segment.bytes)));
+        }
+        sums.check(range.start, data).map_err(|at| changed(changed_at(at)))?;
+    }
+    Ok(read)
 }
 
 async fn kept_in(store: &dyn ObjectStore, beside: &Path, segment: &Segment) -> Option<Sums> {
@@ -237,6 +291,10 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
         }
     }
     merged
+}
+
+fn is_changed(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<NotWhatWasWritten>())
 }
 
 fn changed(problem: String) -> Error {

@@ -16,6 +16,7 @@ use super::engine::OPERATORS_MAX;
 use super::reader::SegmentError;
 use super::spill::SpillError;
 use super::table::{TABLE, table_schema};
+use crate::ArchiveError;
 
 /// What DataFusion puts before the name of a table that was given without.
 const CATALOG_AND_SCHEMA: &str = "tenantry.archive.";
@@ -135,6 +136,14 @@ pub enum QueryError {
         /// The refusal.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The store of a remote archive refused, or could not be reached.
+    #[error("segment {path} could not be fetched")]
+    SegmentNotFetched {
+        /// Its path below the archive's root.
+        path: String,
+        /// The refusal with its remedy.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A segment is not what was written. Nothing of the bytes that have changed is answered from.
     #[error(
         "segment {path} is damaged, {problem}: restore it from a backup; `tenantry archive verify` names every file that is \
@@ -201,6 +210,7 @@ impl QueryError {
             | Self::SegmentGone { .. }
             | Self::SegmentMissing { .. }
             | Self::SegmentUnreadable { .. }
+            | Self::SegmentNotFetched { .. }
             | Self::SegmentDamaged { .. }
             | Self::Undecodable { .. }
             | Self::Store { .. }
@@ -255,6 +265,9 @@ impl QueryError {
         let path = error.path.clone();
         if let Some(NotWhatWasWritten { problem }) = find(error.source.as_ref()) {
             return Self::SegmentDamaged { path, problem: problem.clone() };
+        }
+        if let Some(refused @ ArchiveError::Store { source, .. }) = find(error.source.as_ref()) {
+            return Self::SegmentNotFetched { path, source: format!("{refused}: {source}").into() };
         }
         match find::<StoreError>(error.source.as_ref()) {
             Some(StoreError::NotFound { .. }) => Self::SegmentGone { path },

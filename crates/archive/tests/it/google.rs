@@ -1,5 +1,5 @@
 //! As much of Google Cloud Storage's XML API as an archive asks for, in this process: objects with generations, ranges,
-//! listings, uploads in parts, copies, and writes on the condition of a generation.
+//! listings, uploads in parts, and writes on the condition of a generation.
 //!
 //! Never keeps anything on disk. No emulator that could be had answers this API as its client speaks it.
 
@@ -153,18 +153,7 @@ impl State {
                 return refuse("412 Precondition Failed", "PreconditionFailed");
             }
         }
-        let data = match request.headers.get("x-goog-copy-source") {
-            None => request.body.clone(),
-            Some(source) => {
-                let source = unescaped(source);
-                let name = source.trim_start_matches('/').split_once('/').unwrap().1;
-                match self.objects.get(name) {
-                    Some((data, _)) => data.clone(),
-                    None => return refuse("404 Not Found", "NoSuchKey"),
-                }
-            }
-        };
-        let headers = self.put(&request.name, data);
+        let headers = self.put(&request.name, request.body.clone());
         Answer { status: "200 OK", headers, body: Vec::new() }
     }
 

@@ -16,14 +16,15 @@ const DAY: &str = "2026-03-04T05:06:07";
 
 type Case = fn(&dyn Fn() -> RemoteOptions);
 
-const CASES: [(&str, Case); 9] = [
+const CASES: [(&str, Case); 10] = [
     ("goes_on", what_was_stored_is_there_for_another_machine_and_is_not_stored_twice),
     ("orphans", what_a_crash_has_left_is_removed_and_what_may_not_come_again_is_set_aside),
-    ("taken", a_name_is_given_once_and_the_same_bytes_are_as_good_as_written),
+    ("attempts", no_two_attempts_share_a_name_and_none_removes_what_another_wrote),
+    ("epochs", whoever_lost_a_tenant_leaves_its_successors_segments_alone),
     ("large", a_large_segment_goes_in_parts_and_is_asked_without_being_fetched),
     ("damage", what_was_changed_or_removed_in_the_store_is_found_and_a_changed_copy_is_not_believed),
     ("purge", a_purge_leaves_nothing_of_a_tenant_and_all_of_others),
-    ("quarantine", what_is_no_record_is_kept_checked_and_taken_back),
+    ("quarantine", what_is_no_record_is_kept_and_checked),
     ("ledger", an_archive_belongs_to_the_ledger_that_came_first),
     ("small_cache", a_cache_that_is_too_small_costs_requests_and_nothing_else),
 ];
@@ -142,38 +143,54 @@ fn commit_of(archive: &Archive, tenant: TenantId, number: u64) {
     writer.finish().unwrap();
 }
 
-fn a_name_is_given_once_and_the_same_bytes_are_as_good_as_written(remote: &dyn Fn() -> RemoteOptions) {
+fn no_two_attempts_share_a_name_and_none_removes_what_another_wrote(remote: &dyn Fn() -> RemoteOptions) {
     let (mut first, late) = (world(remote()), world(remote()));
-    let write = |world: &World, id: &str, rest: &str| {
-        let mut writer = world.begin();
-        append(&mut writer, record(id, DAY, rest).as_bytes());
-        writer.finish()
-    };
-    let committed = write(&first, "1", "").unwrap();
-    first.make_visible(committed);
-    // One who was paused before it wrote its commit of that number, and has other records.
-    let error = write(&late, "2", "").unwrap_err();
-    assert!(matches!(&error, ArchiveError::Occupied { place } if place.ends_with("/1-0.parquet")), "{error}");
-    assert_eq!(elsewhere(&first, remote()).raw(), [record("1", DAY, "")], "its attempt has changed nothing");
-    // And one whose answer was lost: the same once more.
-    assert_eq!(write(&late, "1", "").unwrap().segments, first.visible);
-    // The same for one that goes in parts: its bytes do not pack.
-    let large = |seed: u64| (0..12).map(move |n| record(&format!("{seed}-{n}"), DAY, &noise(seed + n, 1 << 20)));
-    let write = |world: &World, seed| {
-        let mut writer = world.begin();
-        for record in large(seed) {
-            append(&mut writer, record.as_bytes());
-        }
-        writer.finish()
-    };
-    let committed = write(&first, 100).unwrap();
-    assert!(committed.segments[0].bytes > 8 << 20, "{}", committed.segments[0].bytes);
-    let late = elsewhere(&first, remote());
-    assert!(matches!(write(&late, 200), Err(ArchiveError::Occupied { .. })));
-    assert_eq!(write(&late, 100).unwrap().segments, committed.segments);
-    first.make_visible(committed);
-    assert_eq!(elsewhere(&first, remote()).records().len(), 13);
-    assert!(!names(&remote()).iter().any(|name| name.starts_with("_staging")), "nothing staged stays");
+    let large: Vec<_> = (0..12).map(|n| record(&format!("large-{n}"), DAY, &noise(n, 1 << 20))).collect();
+    for records in [vec![record("1", DAY, "")], large] {
+        // One who was paused before it wrote its commit of that number, and never heard that there is one.
+        let mut writer = late.begin();
+        append(&mut writer, record("late", DAY, "").as_bytes());
+        let theirs = writer.finish().unwrap();
+        let late_merge = late.archive.merge(&theirs.segments, 9, &|| false).unwrap();
+        let before = names(&remote());
+        first.store(&records);
+        let added = names(&remote()).into_iter().filter(|name| !before.contains(name) && name.starts_with("tenant="));
+        assert_eq!(added.count(), 1, "a name of its own");
+        late.archive.discard(&theirs).unwrap();
+        late.archive.delete_segments(&late_merge).unwrap();
+        assert_eq!(elsewhere(&first, remote()).raw(), first.raw(), "what the other wrote is there");
+    }
+    assert_eq!(first.records().len(), 13);
+    let kept = names(&remote()).into_iter().filter(|name| name.starts_with("tenant="));
+    let mut visible: Vec<_> = first.visible.iter().map(|segment| segment.path().to_str().unwrap().to_owned()).collect();
+    visible.sort();
+    assert_eq!(kept.collect::<Vec<_>>(), visible, "and nothing besides");
+}
+
+fn whoever_lost_a_tenant_leaves_its_successors_segments_alone(remote: &dyn Fn() -> RemoteOptions) {
+    let under = |world: &mut World, epoch| world.archive = world.archive.under(epoch);
+    let mut owner = world(remote());
+    under(&mut owner, 2);
+    // It has asked the ledger what there is, and then was paused.
+    let mut paused = world(remote());
+    under(&mut paused, 1);
+    owner.store(&[record("1", DAY, "")]);
+    let before = names(&remote());
+    let removed = paused.clear(0);
+    assert_eq!((removed.segments, removed.aside, removed.left), (0, 0, 1));
+    assert_eq!(paused.clear_at("2026-06-01T00:00:00Z", 0).left, 1, "nor are they set aside");
+    assert_eq!(names(&remote()), before);
+    // What it writes now is nobody's, and who has the tenant clears it away.
+    let mut writer = paused.begin();
+    append(&mut writer, record("2", DAY, "").as_bytes());
+    writer.finish().unwrap();
+    let mut next = elsewhere(&owner, remote());
+    under(&mut next, 2);
+    assert_eq!((next.clear(1).segments, next.clear(1).left), (1, 0));
+    assert_eq!(next.raw(), owner.raw());
+    under(&mut next, 3);
+    next.visible.clear();
+    assert_eq!(next.clear(0).segments, 1, "so is what an earlier owner left");
 }
 
 /// Text that no compressor makes much smaller.
@@ -218,9 +235,17 @@ fn what_was_changed_or_removed_in_the_store_is_found_and_a_changed_copy_is_not_b
     let copy = world.archive.segment_path(&world.visible[0]);
     let mut bytes = std::fs::read(&copy).unwrap();
     bytes[100] ^= 1;
-    std::fs::write(&copy, &bytes).unwrap();
+    let spoil = || std::fs::write(&copy, &bytes).unwrap();
+    spoil();
+    assert_eq!(world.records().len(), 3, "what counts is in the store");
+    spoil();
+    assert_eq!(ask(&world, "SELECT count(DISTINCT raw) AS n FROM audit"), "n\n3\n");
+    spoil();
+    world.archive.delete_sidecars(&world.visible.clone()).unwrap();
+    assert_eq!(world.store(&[record("0", DAY, "")]), [Appended::Duplicate]);
+    spoil();
     let verified = world.archive.verify(&world.visible, Depth::Records, |_| ()).unwrap();
-    assert_eq!(verified.damaged, Vec::new(), "what counts is in the store");
+    assert_eq!(verified.damaged, Vec::new());
     crate::look::put(&remote(), world.visible[0].path().to_str().unwrap(), bytes);
     crate::look::remove(&remote(), world.visible[1].path().to_str().unwrap());
     for depth in [Depth::Digest, Depth::Records] {
@@ -253,7 +278,7 @@ fn a_purge_leaves_nothing_of_a_tenant_and_all_of_others(remote: &dyn Fn() -> Rem
     assert_eq!(world.segment_files().len(), 1, "the other tenant's copy");
 }
 
-fn what_is_no_record_is_kept_checked_and_taken_back(remote: &dyn Fn() -> RemoteOptions) {
+fn what_is_no_record_is_kept_and_checked(remote: &dyn Fn() -> RemoteOptions) {
     let world = world(remote());
     let content_id = "y".parse().unwrap();
     let created = time("2026-03-05T10:00:00Z");
@@ -270,7 +295,8 @@ fn what_is_no_record_is_kept_checked_and_taken_back(remote: &dyn Fn() -> RemoteO
     let pieces = || names(&remote()).iter().filter(|name| name.ends_with(".bin")).count();
     assert_eq!(pieces(), 2);
     writer.abandon().unwrap();
-    assert_eq!((pieces(), check()), (1, None));
+    // Its name says all about it, and another may have come to rely on it.
+    assert_eq!((pieces(), check()), (2, None));
     crate::look::put(&remote(), kept.path.to_str().unwrap(), b"something".to_vec());
     assert_eq!(check().unwrap(), "its bytes have changed since it was written");
     crate::look::remove(&remote(), kept.path.to_str().unwrap());

@@ -80,6 +80,13 @@ impl House<'_> {
             let (segments, temporary) = (removed.segments, removed.temporary);
             tracing::info!(%tenant, segments, temporary, "removed what a crash had left");
         }
+        if removed.left > 0 {
+            tracing::warn!(
+                %tenant, segments = removed.left, archive = %self.archive.place().display(),
+                "left segments that the ledger does not know and that another took this tenant later to write: if no other \
+                 collector works on it, the ledger was restored from an older copy, and they hold what was collected since"
+            );
+        }
         if removed.aside > 0 {
             let (segments, folder) = (removed.aside, self.archive.aside_folder(tenant));
             tracing::warn!(

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use server::archive::{ArchiveOptions, RemoteOptions, StoreKind, StoreUrl};
+use server::private_file;
 
 use super::ConfigError;
 use super::units::parse_size;
@@ -14,6 +15,9 @@ use super::values::{Reader, scheme};
 const CACHE_BYTES: u64 = 4 << 30;
 /// Less would be fetched again and again: the largest segment has a quarter of it.
 const CACHE_BYTES_MIN: u64 = 1 << 30;
+
+/// A file of credentials has a few lines.
+const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
 
 /// The families of variables that stores are set up with.
 const FAMILIES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
@@ -126,10 +130,11 @@ impl RemoteConfig {
         let mut settings: Vec<(String, String)> =
             self.variables.iter().map(|(name, Hidden(value))| (name.clone(), value.clone())).collect();
         if let Some(path) = &self.credentials_file {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                format!("cannot read archive.credentials_file {}: {error}; give the right path", path.display())
-            })?;
-            settings.extend(parse_credentials(path, &text)?);
+            let bytes = private_file::read(path, CREDENTIALS_BYTES_MAX)
+                .map_err(|error| format!("archive.credentials_file: {error}"))?;
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| format!("archive.credentials_file {} is no text: correct its path", path.display()))?;
+            settings.extend(parse_credentials(path, text)?);
         }
         settings.extend(self.passed_on.iter().map(|(_, name, value)| ((*name).to_owned(), value.clone())));
         let remote = RemoteOptions { cache_bytes: self.cache_bytes, ..RemoteOptions::new(self.url.clone(), settings) };

@@ -20,5 +20,6 @@ mod secrets;
 mod serving;
 mod shared_ledger;
 mod signals;
+mod stores;
 mod support;
 mod webhook;

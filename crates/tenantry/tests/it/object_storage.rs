@@ -1,106 +1,44 @@
-//! The whole program with its archive on S3: killed at random moments, moved to another machine, asked and verified.
+//! The whole program with its archive in object storage: killed at random moments, moved to another machine, cut off from
+//! its store, asked and verified.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use server::archive::{Archive, ArchiveOptions, RemoteOptions};
+use server::archive::{Archive, ArchiveOptions};
 
 use crate::replay::unruly;
+use crate::serving::{Serving, get};
+use crate::stores::{Door, Passage, Store};
 use crate::support::{Home, Microsoft};
 
 const KILLS: u32 = 6;
-const KEYS: &str = "AWS_ACCESS_KEY_ID=AKIATEST\nAWS_SECRET_ACCESS_KEY=hunter2\n";
 
-/// Amazon S3 as moto has it, for as long as the test lives.
-struct S3 {
-    process: Child,
-    endpoint: String,
+/// A home whose archive lies in the store, which is reached at `endpoint`.
+fn home(microsoft: &Microsoft, store: &Store, endpoint: &str) -> Home {
+    let home = Home::new(microsoft);
+    home.write("store.env", store.keys());
+    home.append("tenantry.toml", &store.configuration(endpoint));
+    home
 }
 
-impl Drop for S3 {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Ends the test unless the store holds what was published and nothing besides; how many records that are.
+fn assert_stored(home: &Home, microsoft: &Microsoft, store: &Store, seed: u64) -> u64 {
+    // As another machine sees it, which has the ledger and nothing else.
+    let workspace = tempfile::tempdir().unwrap();
+    let options = ArchiveOptions::remote(workspace.path(), store.options());
+    let sum = home.assert_held_in(&Archive::open_read_only(&options).unwrap(), microsoft, seed);
+    let known = microsoft.tenants().into_iter().flat_map(|tenant| home.segments(microsoft, tenant));
+    let known: BTreeSet<String> = known.map(|segment| segment.path().to_str().unwrap().to_owned()).collect();
+    assert_eq!(store.segments(), known, "seed {seed}: what other readers see is what lies there");
+    sum
 }
 
-impl S3 {
-    /// `None` when it is not installed.
-    fn start() -> Option<Self> {
-        let test = std::env::current_exe().unwrap();
-        let mut folders = test.ancestors().map(|folder| folder.join("test-tools/venv/bin/moto_server"));
-        let Some(program) = folders.find(|path| path.exists()) else {
-            println!("skipped: moto is not installed; `cargo xtask test` does it");
-            return None;
-        };
-        let mut process = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", "0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let url =
-            lines.by_ref().map_while(Result::ok).find_map(|line| Some(line.split_once("Running on ")?.1.to_owned()));
-        // Reads on, so that it never waits for somebody to listen.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let s3 = Self { process, endpoint: url.expect("moto says where it listens").trim().to_owned() };
-        assert!(s3.ask("PUT", "/audit").starts_with("HTTP/1.1 200"));
-        Some(s3)
-    }
-
-    fn ask(&self, method: &str, path: &str) -> String {
-        let address = self.endpoint.strip_prefix("http://").unwrap();
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// Names of segments below the archive's root.
-    fn segments(&self) -> BTreeSet<String> {
-        let listed = self.ask("GET", "/audit?list-type=2&prefix=company/tenant%3D");
-        assert!(listed.contains("<IsTruncated>false"), "{listed}");
-        let names =
-            listed.split("<Key>company/").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()));
-        names.collect()
-    }
-
-    fn archive(&self, workspace: &std::path::Path) -> Archive {
-        let settings = [
-            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
-            ("AWS_ACCESS_KEY_ID", "AKIATEST"),
-            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
-        ];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let remote = RemoteOptions::new("s3://audit/company".parse().unwrap(), settings);
-        Archive::open_read_only(&ArchiveOptions::remote(workspace, remote)).unwrap()
-    }
-
-    fn configuration(&self) -> String {
-        format!(
-            "[archive]\nurl = \"s3://audit/company\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\n\
-             credentials_file = \"store.env\"\n",
-            self.endpoint
-        )
-    }
-}
-
-#[test]
-fn an_archive_on_s3_holds_what_was_published_whenever_it_is_killed() {
-    let Some(s3) = S3::start() else { return };
-    let seed = 2_104;
+fn killed_at_any_moment(store: Option<Store>, seed: u64) {
+    let Some(store) = store else { return };
     let mut draw = fastrand::Rng::with_seed(seed);
     let microsoft = Microsoft::start(unruly(seed));
-    let home = Home::new(&microsoft);
-    home.write("store.env", KEYS);
-    home.append("tenantry.toml", &s3.configuration());
+    let home = home(&microsoft, &store, store.endpoint());
     let mut killed = 0;
     for round in 0..KILLS * 4 {
         if killed == KILLS {
@@ -130,27 +68,73 @@ fn an_archive_on_s3_holds_what_was_published_whenever_it_is_killed() {
     assert_eq!(killed, KILLS, "seed {seed}: the runs ended before they could be killed");
     microsoft.wait_until_complete();
     home.succeed(&["collect", "--once"]);
-    let workspace = tempfile::tempdir().unwrap();
-    let sum = home.assert_held_in(&s3.archive(workspace.path()), &microsoft, seed);
-    let known = microsoft.tenants().into_iter().flat_map(|tenant| home.segments(&microsoft, tenant));
-    let known: BTreeSet<String> = known.map(|segment| segment.path().to_str().unwrap().to_owned()).collect();
-    assert_eq!(s3.segments(), known, "seed {seed}: what other readers see is what lies there");
+    let sum = assert_stored(&home, &microsoft, &store, seed);
     let counted = home.succeed(&["query", "--format", "csv", "SELECT count(*) AS n FROM audit"]);
     assert_eq!(counted, format!("n\n{sum}\n"));
     std::fs::remove_dir_all(home.data().join("archive-workspace")).unwrap();
     home.succeed(&["archive", "verify"]);
+    home.succeed(&["archive", "compact"]);
+    assert_eq!(assert_stored(&home, &microsoft, &store, seed), sum);
+    let covered = home.succeed(&["coverage"]);
+    assert!(covered.contains("complete"), "{covered}");
     let shown = home.succeed(&["config", "show"]);
-    assert!(shown.contains("s3://audit/company") && !shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("://audit/company") && !store.keys().lines().any(|line| shown.contains(line)), "{shown}");
     println!("{killed} kills, {sum} records");
 }
 
 #[test]
+fn an_archive_on_s3_holds_what_was_published_whenever_it_is_killed() {
+    killed_at_any_moment(Store::s3(), 2_104);
+}
+
+#[test]
+fn an_archive_on_azure_blob_storage_holds_what_was_published_whenever_it_is_killed() {
+    killed_at_any_moment(Store::azure(), 2_105);
+}
+
+#[test]
+fn a_store_that_is_away_for_a_while_is_waited_for_and_costs_no_record() {
+    let Some(store) = Store::s3() else { return };
+    let seed = 2_106;
+    let microsoft = Microsoft::start(unruly(seed));
+    let door = Door::to(store.endpoint());
+    let home = home(&microsoft, &store, &door.endpoint());
+    let often = "[collect]\npoll_interval = \"2s\"\ncommit_interval = \"500ms\"\n";
+    home.write("tenantry.toml", &home.text("tenantry.toml").replace("[collect]\n", often));
+    let mut serving = Serving::start(&home);
+    let console = serving.logged("console");
+    let console = console.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+    let told = || get(console, "/api/v1/tenants");
+    let until = |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    };
+    until(&|| !store.segments().is_empty());
+    door.set(Passage::Busy);
+    let before = store.segments();
+    until(&|| told().contains("archive_unavailable"));
+    door.set(Passage::Closed);
+    let refused = door.connections();
+    until(&|| door.connections() > refused + 20);
+    assert!(told().contains("archive_unavailable"));
+    assert_eq!(store.segments(), before, "nothing came through");
+    door.set(Passage::Open);
+    until(&|| !told().contains("archive_unavailable") && store.segments() != before);
+    microsoft.wait_until_complete();
+    drop(serving);
+    home.succeed(&["collect", "--once"]);
+    let sum = assert_stored(&home, &microsoft, &store, seed);
+    println!("{sum} records through {} connections", door.connections());
+}
+
+#[test]
 fn a_store_that_cannot_be_used_is_told_in_a_sentence_and_nothing_is_collected() {
-    let Some(s3) = S3::start() else { return };
+    let Some(store) = Store::s3() else { return };
     let microsoft = Microsoft::start(unruly(7));
     let home = Home::new(&microsoft);
-    home.write("store.env", KEYS);
-    home.append("tenantry.toml", &s3.configuration().replace("s3://audit/", "s3://other/"));
+    home.write("store.env", store.keys());
+    home.append("tenantry.toml", &store.configuration(store.endpoint()).replace("s3://audit/", "s3://other/"));
     let told = home.fail(&["collect", "--once"], 6);
     assert!(told.contains("create the bucket or container") && !told.contains("hunter2"), "{told}");
     assert_eq!(microsoft.fetches(), 0);
