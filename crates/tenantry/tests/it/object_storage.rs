@@ -104,7 +104,7 @@ fn a_store_that_is_away_for_a_while_is_waited_for_and_costs_no_record() {
     let mut serving = Serving::start(&home);
     let console = serving.logged("console");
     let console = console.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
-    let told = || get(console, "/api/v1/tenants");
+    let told = || get(console, "/api/v1/status");
     let until = |is_so: &dyn Fn() -> bool| {
         while !is_so() {
             std::thread::park_timeout(Duration::from_millis(50));
@@ -117,7 +117,7 @@ fn a_store_that_is_away_for_a_while_is_waited_for_and_costs_no_record() {
     door.set(Passage::Closed);
     let refused = door.connections();
     until(&|| door.connections() > refused + 20);
-    assert!(told().contains("archive_unavailable"));
+    assert!(told().contains("archive_unavailable") && get(console, "/readyz").starts_with("HTTP/1.1 503"));
     assert_eq!(store.segments(), before, "nothing came through");
     door.set(Passage::Open);
     until(&|| !told().contains("archive_unavailable") && store.segments() != before);
