@@ -149,7 +149,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let copies = Copies::new(root.path().to_owned(), 300);
         let [one, two, three] = ["1", "2", "3"].map(|name| copy(root.path(), name));
-        [&one, &two, &three].map(|path| copies.kept(path, 100));
+        [&one, &two, &three].iter().for_each(|path| copies.kept(path, 100));
         assert!(one.exists() && two.exists() && three.exists(), "300 bytes are allowed");
         copies.used(&one);
         let four = copy(root.path(), "4");

@@ -181,6 +181,7 @@ fn whoever_lost_a_tenant_leaves_its_successors_segments_alone(remote: &dyn Fn() 
     assert_eq!(paused.clear_at("2026-06-01T00:00:00Z", 0).left, 1, "nor are they set aside");
     assert_eq!(names(&remote()), before);
     // What it writes now is nobody's, and who has the tenant clears it away.
+    paused.last_commit = 1;
     let mut writer = paused.begin();
     append(&mut writer, record("2", DAY, "").as_bytes());
     writer.finish().unwrap();

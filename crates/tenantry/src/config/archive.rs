@@ -22,13 +22,44 @@ const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
 /// The families of variables that stores are set up with.
 const FAMILIES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
-/// The keys that are handed to a store, and the setting that each is in each of them.
-const PASSED_ON: [(&str, Option<&str>, Option<&str>, Option<&str>); 5] = [
-    ("archive.endpoint", Some("AWS_ENDPOINT_URL"), Some("AZURE_STORAGE_ENDPOINT"), Some("GOOGLE_BASE_URL")),
-    ("archive.region", Some("AWS_REGION"), None, None),
-    ("archive.account", None, Some("AZURE_STORAGE_ACCOUNT_NAME"), None),
-    ("archive.encryption", Some("AWS_SERVER_SIDE_ENCRYPTION"), None, None),
-    ("archive.kms_key", Some("AWS_SSE_KMS_KEY_ID"), None, None),
+/// A key that is handed to a store, and the setting it is in each of them that knows it.
+struct PassedOn {
+    key: &'static str,
+    s3: Option<&'static str>,
+    azure: Option<&'static str>,
+    google: Option<&'static str>,
+}
+
+impl PassedOn {
+    const fn new(
+        key: &'static str,
+        s3: Option<&'static str>,
+        azure: Option<&'static str>,
+        google: Option<&'static str>,
+    ) -> Self {
+        Self { key, s3, azure, google }
+    }
+
+    fn name_in(&self, kind: StoreKind) -> Option<&'static str> {
+        match kind {
+            StoreKind::S3 => self.s3,
+            StoreKind::Azure => self.azure,
+            StoreKind::Google => self.google,
+        }
+    }
+}
+
+const PASSED_ON: [PassedOn; 5] = [
+    PassedOn::new(
+        "archive.endpoint",
+        Some("AWS_ENDPOINT_URL"),
+        Some("AZURE_STORAGE_ENDPOINT"),
+        Some("GOOGLE_BASE_URL"),
+    ),
+    PassedOn::new("archive.region", Some("AWS_REGION"), None, None),
+    PassedOn::new("archive.account", None, Some("AZURE_STORAGE_ACCOUNT_NAME"), None),
+    PassedOn::new("archive.encryption", Some("AWS_SERVER_SIDE_ENCRYPTION"), None, None),
+    PassedOn::new("archive.kms_key", Some("AWS_SSE_KMS_KEY_ID"), None, None),
 ];
 
 /// An archive in a store.
@@ -92,13 +123,10 @@ pub(super) fn archive(
         })?,
     };
     let mut passed_on = Vec::new();
-    for (key, s3, azure, google) in PASSED_ON {
+    for passed in PASSED_ON {
+        let key = passed.key;
         let Some(value) = reader.text(key)? else { continue };
-        let name = match url.kind() {
-            StoreKind::S3 => s3,
-            StoreKind::Azure => azure,
-            StoreKind::Google => google,
-        };
+        let name = passed.name_in(url.kind());
         let name = name.ok_or_else(|| reader.invalid(key, format!("means nothing to {url}: take it out")))?;
         if key == "archive.endpoint" && !(value.starts_with("https://") || value.starts_with("http://")) {
             return Err(reader.invalid(key, format!("must be a URL that begins with https://, not {value:?}")));
@@ -113,7 +141,7 @@ pub(super) fn archive(
 
 fn refuse_keys_of_stores(reader: &Reader<'_>) -> Result<(), ConfigError> {
     let others = ["archive.cache_bytes", "archive.credentials_file"];
-    for key in PASSED_ON.iter().map(|(key, ..)| *key).chain(others) {
+    for key in PASSED_ON.iter().map(|passed| passed.key).chain(others) {
         if reader.text(key)?.is_some() {
             return Err(reader.invalid(key, "is for an archive in a store: set archive.url to one".to_owned()));
         }

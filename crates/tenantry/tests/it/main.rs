@@ -10,6 +10,7 @@ mod init;
 mod kill;
 mod memory;
 mod mistakes;
+#[cfg(test)]
 mod object_storage;
 mod offboarding;
 mod proxy;
@@ -20,6 +21,7 @@ mod secrets;
 mod serving;
 mod shared_ledger;
 mod signals;
+#[cfg(test)]
 mod stores;
 mod support;
 mod webhook;

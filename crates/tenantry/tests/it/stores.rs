@@ -89,10 +89,7 @@ impl Store {
             Kind::S3 => ("s3://audit/company", [("AWS_ENDPOINT_URL", &*self.endpoint), ("AWS_REGION", "us-east-1")]),
             Kind::Azure => (
                 "az://audit/company",
-                [
-                    ("AZURE_STORAGE_ENDPOINT", &*self.endpoint),
-                    ("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1"),
-                ],
+                [("AZURE_STORAGE_ENDPOINT", &*self.endpoint), ("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1")],
             ),
         };
         settings.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
