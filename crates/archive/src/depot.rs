@@ -5,6 +5,7 @@
 //! answered or was tried for long enough; they may be made on any thread.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -49,6 +50,9 @@ pub(crate) trait Depot: Send + Sync {
 
     /// A small object whole; `None` when there is none.
     fn read(&self, name: &str) -> Result<Option<(Bytes, Version)>, ArchiveError>;
+
+    /// So many bytes of an object, from one place on; `None` when there is none.
+    fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>, ArchiveError>;
 
     /// Hands over an object piece by piece; `false` when there is none.
     ///

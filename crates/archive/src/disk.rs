@@ -129,6 +129,17 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     carry_out(Operation::Rename(from, to), |_| fs::rename(from, to))
 }
 
+/// The same, but never in place of another file: that is an error of the kind [`io::ErrorKind::AlreadyExists`].
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    carry_out(Operation::Rename(from, to), |_| match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) if fs::exists(to)? => Err(io::ErrorKind::AlreadyExists.into()),
+        // A file system that has no links: as well as it can be, for an archive's folder has one writer.
+        Err(_) => fs::rename(from, to),
+    })
+}
+
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     carry_out(Operation::RemoveFile(path), |_| fs::remove_file(path))
 }
@@ -142,7 +153,7 @@ pub(crate) fn list(path: &Path) -> io::Result<fs::ReadDir> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::{Mutex, MutexGuard};
 
@@ -154,7 +165,7 @@ mod tests {
 
     /// Remembers what was done, and of the names that are there, those that no sync of their folder has made last.
     #[derive(Default)]
-    struct Recorder(Mutex<Recorded>);
+    pub(crate) struct Recorder(Mutex<Recorded>);
 
     #[derive(Default)]
     struct Recorded {
@@ -166,7 +177,7 @@ mod tests {
 
     /// What goes wrong, counted in operations from when it was set.
     #[derive(Debug, Clone, Copy)]
-    enum Fault {
+    pub(crate) enum Fault {
         /// This operation fails, and no other.
         Once(usize),
         /// From this operation on, nothing is done any more.
@@ -174,7 +185,7 @@ mod tests {
     }
 
     impl Recorder {
-        fn watching() -> Arc<Self> {
+        pub(crate) fn watching() -> Arc<Self> {
             let recorder = Arc::<Self>::default();
             watch(Some(Arc::clone(&recorder) as Arc<dyn Watch>));
             recorder
@@ -184,14 +195,14 @@ mod tests {
             self.0.lock().unwrap()
         }
 
-        fn set(&self, fault: Option<Fault>) {
+        pub(crate) fn set(&self, fault: Option<Fault>) {
             let mut recorded = self.lock();
             recorded.fault = fault;
             recorded.asked = 0;
         }
 
         /// Names that a loss of power could take away; sidecars may be lost.
-        fn not_lasting(&self) -> Vec<PathBuf> {
+        pub(crate) fn not_lasting(&self) -> Vec<PathBuf> {
             let names = self.lock().not_lasting.values().flatten().cloned().collect::<Vec<_>>();
             names
                 .into_iter()
@@ -244,12 +255,12 @@ mod tests {
     }
 
     /// In memory where that is at hand: these tests make and remove thousands of files.
-    fn folder() -> tempfile::TempDir {
+    pub(crate) fn folder() -> tempfile::TempDir {
         let memory = Path::new("/dev/shm");
         if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
     }
 
-    fn tenant() -> TenantId {
+    pub(crate) fn tenant() -> TenantId {
         "6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11".parse().unwrap()
     }
 

@@ -44,9 +44,9 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), ArchiveError> {
     disk::sync_folder(folder).map_err(ArchiveError::io("sync folder", folder))
 }
 
-/// Writes a file whole, synced, under a temporary name first. Its folder is left to the caller to sync.
-pub(crate) fn write_synced(path: &Path, data: &mut impl Read) -> Result<(), ArchiveError> {
-    let temporary = path.with_extension("tmp");
+/// Writes a file whole, synced, under a temporary name of that extension first. Its folder is left to the caller to sync.
+pub(crate) fn write_synced(path: &Path, extension: &str, data: &mut impl Read) -> Result<(), ArchiveError> {
+    let temporary = path.with_extension(extension);
     let mut write = || {
         let mut file = NewFile::create(&temporary)?;
         io::copy(data, &mut file)?;
@@ -54,6 +54,24 @@ pub(crate) fn write_synced(path: &Path, data: &mut impl Read) -> Result<(), Arch
         disk::rename(&temporary, path)
     };
     write().inspect_err(|_| drop(disk::remove_file(&temporary))).map_err(ArchiveError::io("write", path))
+}
+
+/// The same, but never in place of another file: `false` when there is one.
+pub(crate) fn write_new(path: &Path, extension: &str, data: &mut impl Read) -> Result<bool, ArchiveError> {
+    let temporary = path.with_extension(extension);
+    // It may have both names, if a crash came between them: then what is written must not be written to both.
+    remove_file(&temporary)?;
+    let mut write = || {
+        let mut file = NewFile::create(&temporary)?;
+        io::copy(data, &mut file)?;
+        file.sync_all()?;
+        disk::rename_new(&temporary, path)
+    };
+    match write().inspect_err(|_| drop(disk::remove_file(&temporary))) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(ArchiveError::io("write", path)(error)),
+    }
 }
 
 /// Removes a file; one that is not there is as good as removed. Says whether it was there.

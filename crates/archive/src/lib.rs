@@ -6,6 +6,7 @@ mod columns;
 mod commit;
 mod copies;
 mod days;
+mod delta;
 mod depot;
 #[cfg(not(feature = "watched-disk"))]
 #[expect(unreachable_pub, reason = "public where somebody may watch")]
@@ -41,6 +42,7 @@ mod verify;
 mod workspace;
 
 pub use commit::{Appended, CommitStats, CommitWriter, Committed, ContentRef, NewCommit};
+pub use delta::{Publication, Published, Table};
 pub use error::ArchiveError;
 pub use orphans::{Removed, SetAside, set_aside};
 pub use owner::{Ownership, refuse_new_ledger};

@@ -133,6 +133,8 @@ impl Archive {
         last_commit: u64,
         now: Timestamp,
     ) -> Result<Removed, ArchiveError> {
+        // Somebody else may have had the tenant since it was last published here.
+        self.0.tables.forget(tenant);
         let mut removed = Removed::default();
         let lying_here = self.clear_folder(tenant, known, &mut removed)?;
         let orphans: Vec<(NaiveDate, u64, u32)> = match self.workspace() {

@@ -80,8 +80,8 @@ fn write(path: &Path, piece: &mut impl Read, whole: &Whole, note: &str) -> Resul
     // A file of this name may be what a crash left of an earlier try, cut off; only the same bytes count as kept.
     let new = !matches!(files::digest_file(path), Ok(there) if there.sum() == (whole.bytes, whole.digest));
     if new {
-        files::write_synced(path, piece)?;
-        files::write_synced(&note_path(path), &mut note.as_bytes())?;
+        files::write_synced(path, "tmp", piece)?;
+        files::write_synced(&note_path(path), "tmp", &mut note.as_bytes())?;
     }
     // Even when it was there: the crash may have come between the rename and this.
     files::sync_folder(folder)?;

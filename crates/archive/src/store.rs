@@ -13,6 +13,7 @@ use protocol::ids::TenantId;
 
 use crate::cache::SidecarCache;
 use crate::commit::{CommitWriter, NewCommit};
+use crate::delta::TableCache;
 use crate::depot::{Depot, Version};
 use crate::disk::{self, NewFile};
 use crate::raw_column::IdleCompressors;
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) write_memory_used: AtomicUsize,
     pub(crate) sidecars: SidecarCache,
     pub(crate) compressors: Arc<IdleCompressors>,
+    pub(crate) tables: TableCache,
 }
 
 impl Archive {
@@ -153,6 +155,7 @@ impl Archive {
         let shared = Shared {
             sidecars: SidecarCache::new(options.dedup_memory_bytes),
             compressors: Arc::default(),
+            tables: TableCache::default(),
             write_memory_bytes: options.write_memory_bytes,
             in_place: options.in_place,
             workspace: depot.map(|depot| Workspace::new(root.clone(), depot, cache_bytes)),
@@ -277,8 +280,12 @@ impl Archive {
         Ok(removed)
     }
 
-    /// Removes all that the archive holds of a tenant: segments, sidecars, quarantine, what was set aside. For `tenant remove --purge`.
+    /// Removes all that the archive holds of a tenant: segments, table, sidecars, quarantine, what was set aside. For `tenant remove --purge`.
     pub fn purge_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
+        self.0.tables.purge(tenant, || self.remove_tenant(tenant))
+    }
+
+    fn remove_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
         let root = self.root();
         if let Some(workspace) = self.workspace() {
             let mut names = Vec::new();
@@ -352,7 +359,7 @@ pub(crate) fn mark_path(root: &Path) -> PathBuf {
 
 /// Marks an archive.
 pub(crate) fn write_mark(root: &Path, mark: &serde_json::Value) -> Result<(), ArchiveError> {
-    files::write_synced(&mark_path(root), &mut mark.to_string().as_bytes())?;
+    files::write_synced(&mark_path(root), "tmp", &mut mark.to_string().as_bytes())?;
     files::sync_folder(root)
 }
 

@@ -8,6 +8,7 @@ mod failure;
 mod io;
 mod upload;
 
+use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -143,6 +144,12 @@ impl Depot for Remote {
             let version = Version { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
             Ok(Some((got.bytes().await?, version)))
         });
+        read.map_err(self.failed("read", name))
+    }
+
+    fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>, ArchiveError> {
+        let from = at(name);
+        let read = self.ask(|store| async move { found(store.get_range(&from, range).await) });
         read.map_err(self.failed("read", name))
     }
 
