@@ -110,6 +110,7 @@ fn settings(folder: &Path) -> Result<Settings, Failure> {
         },
         limits: Limits::default(),
         retention: None,
+        tables: None,
     })
 }
 

@@ -83,6 +83,8 @@ pub struct Metrics {
     commit_seconds: Histogram,
     merges: Counter,
     expired: Counter,
+    published: Counter,
+    tables_behind: Gauge,
     tokens: Counter,
     pending: Gauge,
     tenants: Gauge,
@@ -147,6 +149,8 @@ impl Metrics {
             commit_seconds: Histogram::new(buckets),
             merges: Counter::default(),
             expired: Counter::default(),
+            published: Counter::default(),
+            tables_behind: Gauge::default(),
             tokens: Counter::default(),
             pending: Gauge::default(),
             tenants: Gauge::default(),
@@ -202,6 +206,12 @@ impl Metrics {
             "records_expired",
             "Records removed because they were past their retention",
             self.expired.clone(),
+        );
+        registry.register("table_entries", "Entries added to the logs of tables", self.published.clone());
+        registry.register(
+            "tables_behind",
+            "Tenants whose last publication of their table has failed",
+            self.tables_behind.clone(),
         );
         registry.register("tokens_issued", "Tokens received from Entra", self.tokens.clone());
         registry.register("contents_pending", "Contents listed and not yet archived", self.pending.clone());
@@ -313,6 +323,16 @@ impl Metrics {
 
     pub(crate) fn expired(&self, records: u64) {
         self.expired.inc_by(records);
+    }
+
+    /// A tenant's table was published.
+    pub(crate) fn published(&self, entries: u64) {
+        self.published.inc_by(entries);
+    }
+
+    /// So many tenants more, or fewer, have a table that could not be published.
+    pub(crate) fn tables_behind(&self, change: i64) {
+        self.tables_behind.inc_by(change);
     }
 
     pub(crate) fn token(&self) {

@@ -27,8 +27,26 @@ pub struct Settings {
     pub collect: CollectSettings,
     /// How long records are kept; `None`: for ever. At least [`engine::retention::RETENTION_MIN`].
     pub retention: Option<Duration>,
+    /// Whether the archive is published as tables of Delta Lake, and how.
+    pub tables: Option<TableSettings>,
     /// How much may be under way at one time.
     pub limits: Limits,
+}
+
+/// How the archive is published as tables for programs that are not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableSettings {
+    /// The least time between two publications of one tenant: what is committed meanwhile comes in one entry of the log.
+    /// Shorter: more entries and, in object storage, more requests. Longer: readers see records later.
+    pub interval: Duration,
+    /// How long a reader may go on with a snapshot: replaced files, and what the log says of them, stay this long. At least
+    /// [`Limits::obsolete_grace`] is kept in any case.
+    pub kept: Duration,
+}
+
+impl TableSettings {
+    /// A minute, and a day.
+    pub const DEFAULT: Self = Self { interval: Duration::from_secs(60), kept: Duration::from_secs(86_400) };
 }
 
 /// The app registration the tenants have consented to.

@@ -49,6 +49,7 @@ pub(crate) fn settings(
             tile: tuning.tile,
         },
         retention: None,
+        tables: None,
         limits,
     })
 }

@@ -350,6 +350,15 @@ pub(crate) enum ArchiveCommand {
         #[arg(long, value_name = "ID")]
         tenant: Vec<TenantId>,
     },
+    /// Publishes the tables of Delta Lake now, as a collector does by itself
+    Publish {
+        /// Only these tenants
+        #[arg(long, value_name = "ID")]
+        tenant: Vec<TenantId>,
+        /// Write each table's log down anew, from the ledger
+        #[arg(long)]
+        rebuild: bool,
+    },
 }
 
 #[derive(Debug, Args)]

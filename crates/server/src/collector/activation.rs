@@ -29,6 +29,7 @@ use super::feed::{Budget, Client};
 use super::housekeeping::{FOLD_EVERY, Grace, House};
 use super::memory::Memory;
 use super::progress::{Activity, TenantReport};
+use super::publishing::Publishing;
 
 /// How often rounds follow each other within one activation because subscriptions had to be looked at anew.
 const RESUBSCRIPTIONS: u32 = 3;
@@ -86,6 +87,7 @@ pub(super) struct Worker {
     /// Whoever reads an element that is large holds this.
     large_element: Semaphore,
     memory: Mutex<Memory>,
+    publishing: Publishing,
     /// Contents were written down by somebody else while an activation was under way.
     nudge: tokio::sync::Notify,
 }
@@ -128,6 +130,7 @@ impl Worker {
             files: Arc::default(),
             large_element: Semaphore::new(1),
             memory: Mutex::default(),
+            publishing: Publishing::default(),
             nudge: tokio::sync::Notify::new(),
         }
     }
@@ -328,7 +331,12 @@ impl Worker {
             drop(driver);
             Ok::<_, CommitFailure>(end)
         };
-        let (end, ()) = futures_util::future::try_join(driving, committer.run(pieces)).await?;
+        let house = self.house(context);
+        let work = futures_util::future::try_join(driving, committer.run(pieces));
+        let (end, ()) = tokio::select! {
+            done = work => done?,
+            never = self.publishing.meanwhile(&house) => match never {},
+        };
         Ok(end?)
     }
 
@@ -344,9 +352,15 @@ impl Worker {
         let is_due = memory.folded_at.is_none_or(|at| at.elapsed() >= FOLD_EVERY);
         if is_due {
             // Before merging: what goes need not be rewritten.
-            house.expire().await?;
+            if house.expire().await?.segments > 0 {
+                self.publishing.shortened();
+            }
         }
         house.merge(grace, stop).await?;
+        self.publishing.publish(&house, mode.ends()).await;
+        if let Some(at) = context.settings.tables.and_then(|tables| self.publishing.retry_at(tables)) {
+            memory.wake_by(at);
+        }
         if is_due {
             house.fold(stop).await?;
             house.look_again().await?;
@@ -397,6 +411,7 @@ impl Worker {
             tenant: self.tenant,
             files: &self.files,
             retention: context.settings.retention,
+            tables: context.settings.tables,
         }
     }
 

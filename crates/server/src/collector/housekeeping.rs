@@ -20,6 +20,7 @@ use super::operator::Compacted;
 use super::segments::{row_of, segment_of, set_of};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::settings::TableSettings;
 
 /// Content rows folded in one go; more would keep the ledger's writer from others for too long.
 const FOLD_ROWS: u32 = 5_000;
@@ -59,6 +60,8 @@ pub(super) struct House<'a> {
     pub(super) files: &'a Arc<tokio::sync::Mutex<()>>,
     /// How long records are kept; `None`: for ever.
     pub(super) retention: Option<Duration>,
+    /// How the tenant's table is published; `None`: there is none.
+    pub(super) tables: Option<TableSettings>,
 }
 
 impl House<'_> {
@@ -175,9 +178,15 @@ impl House<'_> {
         Ok(expired)
     }
 
-    /// Deletes the files that nobody sees any more and that have had their grace.
+    /// Deletes the files that nobody sees any more and that have had their grace. Where there is a table, its readers have
+    /// theirs: none goes that the table names, or has let go of more lately than was said.
     pub(super) async fn delete_obsolete(&self, grace: Grace) -> Result<(), CommitFailure> {
         let now = self.clock.now();
+        let grace = match (self.tables, grace) {
+            (None, grace) => grace,
+            (Some(tables), Grace::None) => Grace::For(tables.kept),
+            (Some(tables), Grace::For(grace)) => Grace::For(grace.max(tables.kept)),
+        };
         let ripe = |since: Timestamp| match grace {
             Grace::None => true,
             Grace::For(grace) => (now - since).to_std().is_ok_and(|age| age >= grace),
@@ -189,15 +198,20 @@ impl House<'_> {
             return Ok(());
         }
         let segments: Vec<Segment> = rows.iter().filter_map(|row| segment_of(self.tenant, row)).collect();
-        let archive = self.archive.clone();
+        let (archive, tenant, tables) = (self.archive.clone(), self.tenant, self.tables);
         let turn = Arc::clone(self.files).lock_owned().await;
-        blocking(self.archive, move || {
+        let deleted = blocking(self.archive, move || {
             let _turn = turn;
-            archive.delete_segments(&segments)
+            let segments = match tables {
+                Some(tables) => archive.not_wanted(tenant, segments, now, tables.kept)?,
+                None => segments,
+            };
+            archive.delete_segments(&segments)?;
+            Ok(segments)
         })
         .await?;
         // Files first: a row without its file is deleted again and found gone, a file without its row would be an orphan.
-        self.ledger.obsolete_deleted(self.tenant, rows).await?;
+        self.ledger.obsolete_deleted(tenant, deleted.iter().map(row_of).collect()).await?;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod listing;
 mod memory;
 mod operator;
 mod progress;
+mod publishing;
 mod reception;
 pub mod segments;
 mod spool;
@@ -33,7 +34,7 @@ use ledger::Ledger;
 use protocol::ids::TenantId;
 use tokio::sync::mpsc;
 
-pub use operator::{CompactError, Compacted, OperatorError, Started, compact};
+pub use operator::{CompactError, Compacted, OperatorError, PublishError, Started, compact, publish};
 pub use progress::{Activity, Board, Counts, Ended, Progress, RunReport, TenantProgress, TenantReport};
 pub use reception::Reception;
 

@@ -24,9 +24,11 @@ use super::activation::judge_request;
 use super::committer::CommitFailure;
 use super::feed::{Budget, Client, Failure};
 use super::housekeeping::{Grace, House};
+use super::publishing::PublishFailure;
 use super::subscriptions::{self, Standing};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, Operation};
+use crate::settings::TableSettings;
 
 /// Why an operator's request did not succeed: what is wrong, what was answered, and the step that mends it.
 #[derive(Debug)]
@@ -152,6 +154,31 @@ pub struct Compacted {
 #[error(transparent)]
 pub struct CompactError(CommitFailure);
 
+/// Why a table could not be published.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct PublishError(PublishFailure);
+
+/// Publishes the tenant's table now, and says how many entries of its log that took; with `rebuild`, all of it is written down
+/// anew, whatever the log says. Take an [`crate::instance::InstanceLock`] first.
+///
+/// # Errors
+/// When the archive or the ledger cannot be read or written, or somebody else writes to the table.
+pub async fn publish(
+    ledger: &dyn Ledger,
+    archive: &Archive,
+    clock: &dyn Clock,
+    tables: TableSettings,
+    tenant: TenantId,
+    rebuild: bool,
+) -> Result<usize, PublishError> {
+    let (slot, metrics, files) = (Semaphore::new(1), Metrics::new(), std::sync::Arc::default());
+    let (retention, tables) = (None, Some(tables));
+    let house =
+        House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files, retention, tables };
+    house.publish(rebuild).await.map_err(PublishError)
+}
+
 /// Takes away what is past `retention`, merges the tenant's small segments, and removes the files that are not needed any
 /// more, now. Take an [`crate::instance::InstanceLock`]
 /// first: merging beside a collector would give out a commit number twice.
@@ -162,13 +189,14 @@ pub async fn compact(
     ledger: &dyn Ledger,
     archive: &Archive,
     clock: &dyn Clock,
-    retention: Option<Duration>,
+    (retention, tables): (Option<Duration>, Option<TableSettings>),
     tenant: TenantId,
 ) -> Result<Compacted, CompactError> {
     let (slot, metrics) = (Semaphore::new(1), Metrics::new());
     let (_never, stop) = watch::channel(false);
     let files = std::sync::Arc::default();
-    let house = House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files, retention };
+    let house =
+        House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files, retention, tables };
     let known = ledger.tenant(tenant).await.map_err(|error| CompactError(error.into()))?;
     let Some(known) = known else {
         return Err(CompactError(LedgerError::UnknownTenant { tenant }.into()));
@@ -177,6 +205,12 @@ pub async fn compact(
         house.clear_orphans(known.last_commit).await?;
         let expired = house.expire().await?;
         let merged = house.merge(Grace::None, &stop).await?;
+        match house.publish(false).await {
+            Ok(_) => {}
+            Err(PublishFailure::Work(failure)) => return Err(failure),
+            // The collector that it is contested with publishes it.
+            Err(error @ PublishFailure::Contested) => tracing::warn!(%tenant, %error, "the table is not published"),
+        }
         Ok(Compacted { expired, ..merged })
     };
     let compacted = compacted.await;

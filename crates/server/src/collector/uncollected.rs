@@ -1,12 +1,12 @@
 //! Tenants that nobody collects, paused or removed and not purged: their records grow old all the same, and go when they are
-//! past their retention.
+//! past their retention; and what was not published yet when they were paused is.
 //!
 //! Never asks Microsoft for anything, and never touches a tenant that is collected: its own worker does this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::model::TenantState;
+use engine::model::{CommitNumber, TenantState};
 use ledger::LedgerError;
 use protocol::ids::TenantId;
 
@@ -19,6 +19,8 @@ use super::housekeeping::{FOLD_EVERY, Grace, House};
 pub(super) struct Uncollected {
     revision: u64,
     tenants: BTreeSet<TenantId>,
+    /// Those whose tables are what the ledger shows, with its last commit then.
+    published: BTreeMap<TenantId, CommitNumber>,
 }
 
 impl Uncollected {
@@ -36,11 +38,12 @@ impl Uncollected {
 
     /// Looks after them now.
     pub(super) async fn once(&mut self, context: &Context, grace: Grace) -> Result<(), CommitFailure> {
-        if context.settings.retention.is_none() {
+        if context.settings.retention.is_none() && context.settings.tables.is_none() {
             return Ok(());
         }
         let (revision, changed) = context.ledger.tenants_since(self.revision).await?;
         for tenant in changed {
+            self.published.remove(&tenant.id);
             if tenant.state == TenantState::Active {
                 self.tenants.remove(&tenant.id);
             } else {
@@ -53,6 +56,7 @@ impl Uncollected {
                 Err(CommitFailure::Ledger(LedgerError::UnknownTenant { .. })) => {
                     // Purged meanwhile.
                     self.tenants.remove(&tenant);
+                    self.published.remove(&tenant);
                 }
                 done => done?,
             }
@@ -60,11 +64,9 @@ impl Uncollected {
         Ok(())
     }
 
-    async fn one(&self, context: &Context, tenant: TenantId, grace: Grace) -> Result<(), CommitFailure> {
+    async fn one(&mut self, context: &Context, tenant: TenantId, grace: Grace) -> Result<(), CommitFailure> {
         let still = context.ledger.tenant(tenant).await?;
-        if still.is_none_or(|tenant| tenant.state == TenantState::Active) {
-            return Ok(());
-        }
+        let Some(known) = still.filter(|tenant| tenant.state != TenantState::Active) else { return Ok(()) };
         // A turn of our own: nobody else works on its files. Should it be resumed at this very moment, its worker finds
         // segments that are not visible any more and asks them in vain for repeats that cannot come.
         let files = Arc::default();
@@ -77,8 +79,23 @@ impl Uncollected {
             tenant,
             files: &files,
             retention: context.settings.retention,
+            tables: context.settings.tables,
         };
-        house.expire().await?;
+        let is_shortened = house.expire().await?.segments > 0;
+        if is_shortened || self.published.get(&tenant) != Some(&known.last_commit) {
+            self.published.remove(&tenant);
+            match house.publish(false).await {
+                Ok(entries) => {
+                    context.metrics.published(entries as u64);
+                    self.published.insert(tenant, known.last_commit);
+                }
+                // Files that its table still names stay until then.
+                Err(failure) => {
+                    let error = crate::chain(&failure);
+                    tracing::warn!(%tenant, error, "the table of a tenant that is not collected is published the next time");
+                }
+            }
+        }
         house.delete_obsolete(grace).await
     }
 }

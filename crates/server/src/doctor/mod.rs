@@ -9,6 +9,7 @@ mod identity;
 mod network;
 mod report;
 mod site;
+mod tables;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,6 +52,8 @@ pub struct Subject<'a> {
     pub ledger: &'a Location,
     /// What the archive is opened with, or why that cannot be said.
     pub archive: &'a Result<ArchiveOptions, String>,
+    /// Whether the archive is to be published as tables.
+    pub tables: bool,
     /// Where the vault's keys come from.
     pub keys: KeySource,
     /// Where the console listens.
@@ -123,7 +126,10 @@ pub async fn examine(subject: &Subject<'_>, before: Vec<Step>, tell: &mut (dyn F
     book.push(step);
     book.push(files::sealed(subject.keys.clone(), known.as_ref()).await);
     book.push(files::archive(subject.archive, known.as_ref()).await);
-    book.extend(subject.archive.as_ref().ok().and_then(files::aside).into_iter().collect());
+    if let Ok(options) = subject.archive {
+        book.extend(files::aside(options).into_iter().collect());
+        book.extend(tables::tables(options, known.as_ref(), subject.tables).await.into_iter().collect());
+    }
     let (step, is_running) = site::collector(subject.data_dir, subject.console).await;
     book.push(step);
     let tenant = subject.tenant.or_else(|| {

@@ -90,6 +90,7 @@ fn manager(endpoint: &Arc<Endpoint>, secrets: &[&str]) -> TokenManager {
             tile: Grid::HOUR,
         },
         retention: None,
+        tables: None,
         limits: Limits::default(),
     };
     let transport: Arc<dyn Transport> = endpoint.clone();

@@ -141,7 +141,7 @@ async fn compacting_takes_away_what_is_past_its_retention() {
     let segments = rig.ledger.segments(tenant).await.unwrap();
     let (count, records) = (segments.len() as u64, segments.iter().map(|segment| segment.rows).sum());
     tokio::time::sleep(60 * DAY).await;
-    let compacted = compact(&rig.ledger, &rig.archive, &*rig.clock, Some(30 * DAY), tenant).await.unwrap();
+    let compacted = compact(&rig.ledger, &rig.archive, &*rig.clock, (Some(30 * DAY), None), tenant).await.unwrap();
     assert_eq!(compacted.expired, Expired { segments: count, records });
     rig.check_no_orphans().await;
     assert_eq!(dates(&rig, tenant).await, BTreeSet::new());

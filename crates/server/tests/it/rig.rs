@@ -144,6 +144,7 @@ impl Rig {
                 tile: Grid::new(Duration::from_secs(6 * 3600)).unwrap(),
             },
             retention: None,
+            tables: None,
             limits: Limits::default(),
         };
         let rig = Self {

@@ -1,6 +1,7 @@
-//! `archive verify` and `archive compact`.
+//! `archive verify`, `archive compact` and `archive publish`.
 //!
-//! Verify never writes to the archive, and notes in the ledger what it finds; compact never runs beside a collector, which merges by itself.
+//! Verify never writes to the archive, and notes in the ledger what it finds; compact and publish never run beside a collector,
+//! which does both by itself.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub(crate) async fn run(global: &Global, command: ArchiveCommand) -> Result<(), 
     match command {
         ArchiveCommand::Verify { tenant } => verify(global, &tenant).await,
         ArchiveCommand::Compact { tenant } => compact(global, &tenant).await,
+        ArchiveCommand::Publish { tenant, rebuild } => publish(global, &tenant, rebuild).await,
     }
 }
 
@@ -151,7 +153,8 @@ async fn compact(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let archive = store::open_archive(&config, ledger.as_ref()).await?;
     let (mut merged, mut into, mut expired) = (0, 0, Expired::default());
     for tenant in store::selected_tenants(ledger.as_ref(), ids).await? {
-        let done = server::collector::compact(ledger.as_ref(), &archive, &SystemClock, config.retention, tenant.id)
+        let keep = (config.retention, config.tables);
+        let done = server::collector::compact(ledger.as_ref(), &archive, &SystemClock, keep, tenant.id)
             .await
             .map_err(|error| Failure::from_chain(Code::Storage, &error))?;
         merged += done.removed;
@@ -170,4 +173,29 @@ async fn compact(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
         present::print(&format!("{records} records in {segments} segments were past their retention and are removed"))?;
     }
     present::print(&format!("{} segments merged into {}", present::count(merged as u64), present::count(into as u64)))
+}
+
+async fn publish(global: &Global, ids: &[TenantId], rebuild: bool) -> Result<(), Failure> {
+    let config = load(global)?;
+    let Some(tables) = config.tables else {
+        return Err(Failure::new(Code::Config, "no tables are published: set tables = \"delta\" under [archive]"));
+    };
+    let _lock = store::lock(&config)?;
+    let ledger = store::open_ledger(&config)?;
+    let archive = store::open_archive(&config, ledger.as_ref()).await?;
+    let (mut tenants, mut entries) = (0, 0);
+    for tenant in store::selected_tenants(ledger.as_ref(), ids).await? {
+        let (ledger, clock) = (ledger.as_ref(), &SystemClock);
+        entries += server::collector::publish(ledger, &archive, clock, tables, tenant.id, rebuild)
+            .await
+            .map_err(|error| Failure::from_chain(Code::Storage, &error))?;
+        tenants += 1;
+    }
+    if global.json {
+        return present::print_json(&json!({ "tenants": tenants, "entries": entries }));
+    }
+    let [tenants, entries] = [tenants, entries as u64].map(present::count);
+    present::print(&format!(
+        "the tables of {tenants} tenants are published: {entries} entries were added to their logs"
+    ))
 }

@@ -225,6 +225,7 @@ fn settings(config: &Config, running: &Running, app: &emulator::app::AppRegistra
             tile: config.collect.tile,
         },
         retention: None,
+        tables: config.tables,
         limits: Limits { obsolete_grace: Duration::from_secs(5), ..Limits::default() },
     })
 }

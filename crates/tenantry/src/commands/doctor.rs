@@ -78,6 +78,7 @@ async fn check_up(config: &Config, args: &DoctorArgs, tell: &mut (dyn FnMut(&Ste
         data_dir: &config.data_dir,
         ledger: &ledger,
         archive: &archive,
+        tables: config.tables.is_some(),
         keys: store::key_source(config),
         console: config.console_listen,
         public_url: public_url.as_deref(),

@@ -68,6 +68,7 @@ pub(crate) fn unchecked_settings(config: &Config) -> Result<Settings, Failure> {
             tile: config.collect.tile,
         },
         retention: config.retention,
+        tables: config.tables,
         limits: Limits { record_bytes: config.collect.largest_record_mib << 20, ..Limits::default() },
     })
 }

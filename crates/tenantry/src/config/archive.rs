@@ -3,9 +3,11 @@
 //! Never takes a key, token or password: those come from the variables that the store's own tools read, or from a file.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use server::archive::{ArchiveOptions, RemoteOptions, StoreKind, StoreUrl};
 use server::private_file;
+use server::settings::TableSettings;
 
 use super::ConfigError;
 use super::units::parse_size;
@@ -18,6 +20,13 @@ const CACHE_BYTES_MIN: u64 = 1 << 30;
 
 /// A file of credentials has a few lines.
 const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
+
+/// A shorter query than this may be under way on a snapshot.
+const SNAPSHOTS_KEPT_MIN: Duration = Duration::from_secs(10 * 60);
+/// Files that were merged away for longer than this take more room than the archive.
+const SNAPSHOTS_KEPT_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Publications whose entries stay in a log. More: listing it takes a minute. Fewer: a day at an entry a second is not possible.
+const PUBLICATIONS_KEPT_MAX: u32 = 100_000;
 
 /// The families of variables that stores are set up with.
 const FAMILIES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
@@ -137,6 +146,36 @@ pub(super) fn archive(
     let variables = variables.into_iter().map(|(name, value)| (name, Hidden(value))).collect();
     let remote = RemoteConfig { url, cache_bytes, passed_on, credentials_file, variables };
     Ok((data_dir.join("archive-workspace"), Some(remote)))
+}
+
+/// Whether the archive is published as tables, and how.
+pub(super) fn tables(reader: &Reader<'_>) -> Result<Option<TableSettings>, ConfigError> {
+    let kept = reader.duration("archive.snapshots_kept", SNAPSHOTS_KEPT_MIN..=SNAPSHOTS_KEPT_MAX)?;
+    let interval = reader.duration("archive.publish_interval", Duration::from_secs(1)..=Duration::from_secs(3600))?;
+    match reader.text("archive.tables")?.as_deref() {
+        Some("delta") => {
+            let TableSettings { kept: day, interval: minute } = TableSettings::DEFAULT;
+            let tables = TableSettings { kept: kept.unwrap_or(day), interval: interval.unwrap_or(minute) };
+            if tables.kept > tables.interval * PUBLICATIONS_KEPT_MAX {
+                let problem = format!(
+                    "must be at most {PUBLICATIONS_KEPT_MAX} times archive.publish_interval: a log's files are listed when \
+                     its tenant is taken over"
+                );
+                return Err(reader.invalid("archive.snapshots_kept", problem));
+            }
+            return Ok(Some(tables));
+        }
+        None | Some("none") => {}
+        Some(other) => {
+            return Err(reader.invalid("archive.tables", format!("must be \"delta\" or \"none\", not {other:?}")));
+        }
+    }
+    for (key, value) in [("archive.snapshots_kept", kept), ("archive.publish_interval", interval)] {
+        if value.is_some() {
+            return Err(reader.invalid(key, "is for an archive with tables: set archive.tables = \"delta\"".to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn refuse_keys_of_stores(reader: &Reader<'_>) -> Result<(), ConfigError> {

@@ -19,7 +19,7 @@ use server::engine::tile::Grid;
 use server::ledger::postgres::PgAddress;
 use server::protocol::cloud::Cloud;
 use server::protocol::ids::{ClientId, ContentType, PublisherId, TenantId};
-use server::settings::{AssertionAlgorithm, TokenEndpoint};
+use server::settings::{AssertionAlgorithm, TableSettings, TokenEndpoint};
 use server::site::PublicUrl;
 use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
@@ -112,6 +112,8 @@ pub(crate) struct Config {
     /// Where the archive lies, if that is no local folder.
     pub(crate) remote: Option<RemoteConfig>,
     pub(crate) retention: Option<Duration>,
+    /// Whether the archive is published as tables, and how.
+    pub(crate) tables: Option<TableSettings>,
     pub(crate) cloud: Cloud,
     pub(crate) collect: CollectConfig,
     pub(crate) public: Option<PublicConfig>,

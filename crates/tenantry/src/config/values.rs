@@ -16,7 +16,7 @@ use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 use toml::Value;
 
-use super::archive::archive;
+use super::archive::{archive, tables};
 use super::credential::{credential, describe};
 use super::layers::Entry;
 use super::schema::SECRET_VARIABLE;
@@ -48,6 +48,7 @@ pub(super) fn validate(
     let ledger = super::ledger::ledger(&reader, &data_dir)?;
     let (archive_root, remote) = archive(&reader, &data_dir, variables)?;
     let config = Config {
+        tables: tables(&reader)?,
         retention: reader.duration("archive.retention", RETENTION_MIN..=Duration::from_secs(86_400 * 36_500))?,
         cloud: cloud(&reader)?,
         collect: collect(&reader)?,
@@ -318,6 +319,7 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         ),
         ("archive.url".to_owned(), config.archive_url()),
         ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
+        ("archive.tables".to_owned(), config.tables.map_or("none", |_| "delta").to_owned()),
         ("console.listen".to_owned(), config.console_listen.to_string()),
         ("secrets.key_file".to_owned(), config.key_file.display().to_string()),
     ];
@@ -328,6 +330,10 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         if let Some(path) = address.root_certificate() {
             rows.push(("ledger.root_certificate".to_owned(), path.display().to_string()));
         }
+    }
+    if let Some(tables) = config.tables {
+        rows.push(("archive.snapshots_kept".to_owned(), format_duration(tables.kept)));
+        rows.push(("archive.publish_interval".to_owned(), format_duration(tables.interval)));
     }
     if let Some(remote) = &config.remote {
         rows.push(("archive.cache_bytes".to_owned(), format_size(remote.cache_bytes)));
@@ -419,7 +425,11 @@ impl Reader<'_> {
         items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>().map(Some)
     }
 
-    fn duration(&self, key: &str, range: std::ops::RangeInclusive<Duration>) -> Result<Option<Duration>, ConfigError> {
+    pub(super) fn duration(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<Duration>,
+    ) -> Result<Option<Duration>, ConfigError> {
         if let Some(Value::Integer(number)) = self.layers.entry(key).map(|entry| &entry.value) {
             return Err(self.invalid(key, format!("must be text with a unit, such as \"{number}s\"")));
         }

@@ -86,6 +86,34 @@ fn a_wrong_configuration_is_refused_with_the_key() {
 }
 
 #[test]
+fn how_tables_are_published_is_shown_and_what_makes_no_sense_is_refused() {
+    let home = Home::without_tenants(&small(2_309));
+    let rest = std::fs::read_to_string(home.path().join("tenantry.toml")).unwrap();
+    let archive = |lines: &str| home.write("tenantry.toml", &format!("{rest}[archive]\n{lines}\n"));
+    archive("tables = \"delta\"");
+    let shown = home.succeed(&["config", "show"]);
+    for line in ["archive.tables", "delta", "archive.snapshots_kept", "1d", "archive.publish_interval", "1m"] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    archive("tables = \"delta\"\nsnapshots_kept = \"100000s\"\npublish_interval = \"1s\"");
+    home.succeed(&["config", "check"]);
+    for (lines, words) in [
+        ("tables = \"iceberg\"", ["archive.tables", "\"delta\" or \"none\""]),
+        ("snapshots_kept = \"1d\"", ["archive.snapshots_kept", "archive.tables = \"delta\""]),
+        ("tables = \"none\"\npublish_interval = \"1s\"", ["archive.publish_interval", "archive.tables = \"delta\""]),
+        ("tables = \"delta\"\nsnapshots_kept = \"599s\"", ["archive.snapshots_kept", "10m"]),
+        ("tables = \"delta\"\npublish_interval = \"3601s\"", ["archive.publish_interval", "1h"]),
+        (
+            "tables = \"delta\"\nsnapshots_kept = \"100001s\"\npublish_interval = \"1s\"",
+            ["archive.snapshots_kept", "archive.publish_interval"],
+        ),
+    ] {
+        archive(lines);
+        assert_says(&home.fail(&["config", "check"], 3), &words);
+    }
+}
+
+#[test]
 fn a_malformed_guid_is_refused_on_the_command_line() {
     let microsoft = small(2_305);
     let home = Home::new(&microsoft);
