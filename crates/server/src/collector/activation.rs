@@ -334,6 +334,7 @@ impl Worker {
         let house = self.house(context);
         let work = futures_util::future::try_join(driving, committer.run(pieces));
         let (end, ()) = tokio::select! {
+            biased;
             done = work => done?,
             never = self.publishing.meanwhile(&house) => match never {},
         };
