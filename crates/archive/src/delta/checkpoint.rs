@@ -358,6 +358,40 @@ mod tests {
     }
 
     #[test]
+    fn a_file_takes_few_bytes_in_a_large_checkpoint() {
+        const FILES: u64 = 20_000;
+        let mut draw = fastrand::Rng::with_seed(1);
+        let mut table = Table::new("6a1c4f0e-7c39-4f0b-9d6e-2f4f0e0c8a11".parse().unwrap());
+        let adds = (0..FILES).map(|n| {
+            let date = format!("20{:02}-{:02}-{:02}", 10 + n / 3000, 1 + n / 250 % 12, 1 + n / 9 % 28);
+            let mut bounds = || {
+                let mut time = || format!("{date}T{:02}:{:02}:{:02}.{:03}Z", draw.u8(..24), draw.u8(..60), draw.u8(..60), draw.u16(..1000));
+                let (created, ingested) = (time(), time());
+                format!(
+                    r#"{{"commit":{},"content_type":"Audit.{}","creation_time":"{created}","ingested_at":"{ingested}","operation":"Operation{}","record_type":{},"workload":"Workload{}"}}"#,
+                    n * 10 + draw.u64(..500), draw.u8(..5), draw.u16(..400), draw.u8(..200), draw.u8(..20),
+                )
+            };
+            let (min, max, rows) = (bounds(), bounds(), draw.u64(1..1_000_000));
+            let stats = format!(r#"{{"maxValues":{max},"minValues":{min},"nullCount":{{"commit":0,"creation_time":0,"workload":{}}},"numRecords":{rows}}}"#, draw.u8(..));
+            let add = Add {
+                bytes: draw.u64(1..128 << 20),
+                modified: 1_795_443_077_464 + draw.i64(..86_400_000),
+                data_change: false,
+                rows: Some(rows),
+                stats: Some(stats.into()),
+                date: Some(date.clone()),
+            };
+            Action::Add { path: format!("date={date}/{}-{}.parquet", n * 10, draw.u32(..)), add }
+        });
+        table.apply_whole(3, &adds.collect::<Vec<_>>());
+        let each = encode(&rows_of(&table)).unwrap().len() as u64 / FILES;
+        eprintln!("{each} bytes a file");
+        // What is read whole has 64 MiB at most: more than 400,000 files.
+        assert!(each < 150, "{each} bytes a file");
+    }
+
+    #[test]
     fn what_is_no_checkpoint_is_an_error() {
         assert!(decode(Bytes::from_static(b"PAR1 and so on PAR1")).is_err());
     }
