@@ -95,7 +95,7 @@ pub struct Committed {
 }
 
 /// The writer of one commit. Synchronous and CPU-bound: belongs on a blocking thread. Dropped without
-/// [`Self::finish`], it removes what it wrote.
+/// [`Self::finish`], it removes its segments.
 pub struct CommitWriter {
     archive: Archive,
     commit: NewCommit,
@@ -103,8 +103,6 @@ pub struct CommitWriter {
     pending: Pending,
     days: Days,
     quarantined: Vec<Quarantined>,
-    /// Of those, the ones whose files this commit made.
-    quarantined_new: Vec<Quarantined>,
     stats: CommitStats,
     failed: bool,
 }
@@ -123,7 +121,6 @@ impl CommitWriter {
             commit,
             pending: Pending::default(),
             quarantined: Vec::new(),
-            quarantined_new: Vec::new(),
             stats: CommitStats::default(),
             failed: false,
         })
@@ -190,7 +187,6 @@ impl CommitWriter {
     pub fn finish(mut self) -> Result<Committed, ArchiveError> {
         self.guarded(Self::try_finish)?;
         // Taken, so that the drop of `self` finds nothing to remove.
-        self.quarantined_new.clear();
         Ok(Committed {
             segments: self.days.take_finished(),
             quarantined: std::mem::take(&mut self.quarantined),
@@ -199,7 +195,8 @@ impl CommitWriter {
         })
     }
 
-    /// Removes what was written. The records are not stored; brought again, they are new.
+    /// Removes the segments that were written; what was put into quarantine stays. The records are not stored; brought
+    /// again, they are new.
     ///
     /// # Errors
     ///
@@ -256,11 +253,7 @@ impl CommitWriter {
         reason: &str,
     ) -> Result<(), ArchiveError> {
         let NewCommit { tenant, ingested_at, .. } = self.commit;
-        let (kept, new) = quarantine::keep(&self.archive, tenant, content, piece, reason, ingested_at)?;
-        if new {
-            self.quarantined_new.push(kept.clone());
-        }
-        self.quarantined.push(kept);
+        self.quarantined.push(quarantine::keep(&self.archive, tenant, content, piece, reason, ingested_at)?);
         self.stats.quarantined += 1;
         Ok(())
     }
@@ -272,11 +265,7 @@ impl CommitWriter {
 
     fn remove_all(&mut self) -> Result<(), ArchiveError> {
         self.days.clear();
-        let mut result = self.archive.delete_segments(&self.days.take_finished()).map(|_| ());
-        for kept in std::mem::take(&mut self.quarantined_new) {
-            result = result.and(quarantine::take_back(&self.archive, &kept));
-        }
-        result
+        self.archive.delete_segments(&self.days.take_finished()).map(|_| ())
     }
 }
 

@@ -15,7 +15,7 @@ use protocol::time::Timestamp;
 
 use crate::columns::{Row, RowBuffer};
 use crate::keys::RecordKey;
-use crate::part::{PartName, PartWriter, first_part};
+use crate::part::{PartName, PartWriter};
 use crate::raw_column::RawCompressor;
 use crate::schema::position;
 use crate::segment::Segment;
@@ -39,7 +39,7 @@ pub(crate) struct Days {
     compressor: RawCompressor,
     days: BTreeMap<NaiveDate, Day>,
     finished: Vec<Segment>,
-    next_part: u32,
+    next_part: u64,
     waiting_bytes: usize,
     clock: u64,
 }
@@ -72,7 +72,7 @@ impl Days {
     ) -> Result<Self, ArchiveError> {
         let taken = archive.0.compressors.take();
         let compressor = taken.map_err(ArchiveError::parquet("compress for", archive.root()))?;
-        let next_part = first_part(&archive);
+        let next_part = archive.first_part();
         Ok(Self {
             archive,
             tenant,

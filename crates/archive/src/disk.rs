@@ -292,13 +292,14 @@ pub(crate) mod tests {
     /// A process: it opens the archive, tidies up, and commits. What it commits never becomes visible.
     fn life(root: &Path) -> Result<(), ArchiveError> {
         let archive = Archive::open(&ArchiveOptions::at(root))?;
-        archive.remove_orphans(
-            tenant(),
-            &SegmentSet::default(),
-            0,
-            parse_timestamp("2026-03-05T00:00:00Z").unwrap(),
-        )?;
+        clear(&archive)?;
         commit(&archive).map(drop)
+    }
+
+    /// As before the first commit of a life, and after every one that failed.
+    fn clear(archive: &Archive) -> Result<(), ArchiveError> {
+        let now = parse_timestamp("2026-03-05T00:00:00Z").unwrap();
+        archive.remove_orphans(tenant(), &SegmentSet::default(), 0, now).map(drop)
     }
 
     #[test]
@@ -331,6 +332,7 @@ pub(crate) mod tests {
             let _ = commit(&archive);
             let asked = recorder.lock().asked;
             recorder.set(None);
+            clear(&archive).unwrap();
             let committed = commit(&archive).unwrap();
             watch(None);
             assert_eq!(recorder.not_lasting(), Vec::<PathBuf>::new(), "operation {at} has failed");

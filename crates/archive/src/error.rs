@@ -41,7 +41,7 @@ pub enum ArchiveError {
          if this comes again, another tenantry writes into the same archive"
     )]
     Occupied {
-        /// Which object, as a URL.
+        /// Which file or object.
         place: String,
     },
     /// The archive's settings make no sense.

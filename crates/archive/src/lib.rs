@@ -13,6 +13,7 @@ mod depot;
 mod disk;
 #[cfg(feature = "watched-disk")]
 pub mod disk;
+mod epoch;
 mod error;
 mod files;
 mod filter;

@@ -16,7 +16,7 @@ use protocol::ids::TenantId;
 use crate::checked::Checked;
 use crate::disk::NewFile;
 use crate::keys::{Fingerprint, RecordKey, second_of_micros};
-use crate::part::{self, PartName, PartWriter};
+use crate::part::{self, PartName, PartWriter, spill_name};
 use crate::read::{Batches, micros, texts};
 use crate::runs::{Gathered, Merged, READ_ROWS, Run, Spilled};
 use crate::schema::{FINGERPRINT_KEY, SORTED_KEY};
@@ -147,7 +147,7 @@ impl Merge<'_> {
         rows: &mut dyn Iterator<Item = Result<RecordBatch, ArchiveError>>,
     ) -> Result<Spilled, ArchiveError> {
         let folder = self.archive.folder_of(self.tenant, self.date);
-        let spilled = Spilled::at(folder.join(format!(".{}-run-{}.tmp", self.number, self.spilled)));
+        let spilled = Spilled::at(folder.join(spill_name(self.number, self.archive.first_part(), self.spilled)));
         self.spilled += 1;
         let failed = || ArchiveError::parquet("write", spilled.path());
         let file = NewFile::create(spilled.path()).map_err(ArchiveError::io("create", spilled.path()))?;
@@ -172,7 +172,7 @@ impl Merge<'_> {
         let mut compressor = taken.map_err(ArchiveError::parquet("compress for", self.archive.root()))?;
         let mut sum = Fingerprint::default();
         let mut writer: Option<PartWriter> = None;
-        let mut part = part::first_part(self.archive);
+        let mut part = self.archive.first_part();
         for batch in rows {
             self.ask_stop()?;
             let batch = batch?;

@@ -10,9 +10,9 @@
 //!
 //! Every other one is set aside: moved to a folder that queries do not read and that nothing here ever empties.
 //!
-//! In a remote archive nothing is touched that was written under a later epoch than ours ([`Archive::under`]): it is the
-//! tenant's owner who wrote it, and what the ledger said before is old. What was written under ours or an earlier one and is not
-//! known to the ledger never will be, for the ledger takes no commit of an earlier epoch any more.
+//! Nothing is touched that was written under a later epoch than ours ([`Archive::under`]): it is the tenant's owner who wrote
+//! it, and what the ledger said before is old. What was written under ours or an earlier one and is not known to the ledger
+//! never will be, for the ledger takes no commit of an earlier epoch any more.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ use protocol::time::Timestamp;
 
 use crate::keys::{RecordKey, second_of_micros};
 use crate::lookup::Lookup;
-use crate::part::is_temporary;
+use crate::part::{is_temporary, part_of_temporary};
 use crate::read::{Batches, micros, texts};
-use crate::schema::{EPOCH_KEY, position};
+use crate::schema::position;
 use crate::segment::{SegmentSet, date_folder, file_name, parse_date_folder, parse_file_name, slashed, tenant_folder};
 use crate::sidecar::Found;
 use crate::verify::check_stored;
@@ -60,7 +60,7 @@ pub struct Removed {
     pub temporary: u64,
     /// Sidecars of segments that are no more.
     pub sidecars: u64,
-    /// Complete segments of a later epoch, or of one that cannot be read, left where they lie.
+    /// Complete segments of a later epoch, left where they lie.
     pub left: u64,
 }
 
@@ -112,16 +112,16 @@ pub fn set_aside(options: &ArchiveOptions) -> Result<Vec<SetAside>, ArchiveError
 struct Orphan {
     date: NaiveDate,
     commit: u64,
-    part: u32,
+    part: u64,
     /// Its file; a remote archive's is a copy that goes with this.
     path: PathBuf,
     _copy: Option<Unknown>,
 }
 
 impl Archive {
-    /// Clears away the files of a tenant that `known` does not name: at start, when no commit or merge of the tenant is
-    /// under way. `known` are the visible segments and those a merge replaced whose files are still to be deleted by the
-    /// ledger's list; `last_commit` is the last commit or merge the ledger knows, 0 for none.
+    /// Clears away the files of a tenant that `known` does not name: at start, when no commit or merge of this owner of the
+    /// tenant is under way. `known` are the visible segments and those a merge replaced whose files are still to be deleted by
+    /// the ledger's list, asked for under this epoch; `last_commit` is the last commit or merge the ledger knows, 0 for none.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Archive {
         self.0.tables.forget(tenant);
         let mut removed = Removed::default();
         let lying_here = self.clear_folder(tenant, known, &mut removed)?;
-        let orphans: Vec<(NaiveDate, u64, u32)> = match self.workspace() {
+        let orphans: Vec<(NaiveDate, u64, u64)> = match self.workspace() {
             Some(workspace) => {
                 let names = workspace.depot().list(&slashed(&tenant_folder(Path::new(""), tenant)))?;
                 let segments = names.iter().filter_map(|name| parse_name(name));
@@ -145,15 +145,14 @@ impl Archive {
             }
             None => lying_here,
         };
+        let found = orphans.len();
+        let orphans: Vec<_> = orphans.into_iter().filter(|(_, _, part)| self.may_clear(*part)).collect();
+        removed.left = (found - orphans.len()) as u64;
         let beyond: BTreeSet<u64> =
             orphans.iter().map(|(_, commit, _)| *commit).filter(|commit| *commit > last_commit).collect();
         let of_one_crash = beyond.len() <= COMMITS_OF_ONE_CRASH;
         for (date, commit, part) in orphans {
             let Some(orphan) = self.orphan(tenant, date, commit, part)? else { continue };
-            if self.workspace().is_some() && epoch_of(&orphan)?.is_none_or(|epoch| epoch > self.epoch()) {
-                removed.left += 1;
-                continue;
-            }
             let comes_again =
                 of_one_crash && is_recent(orphan.date, now) && self.is_newer_than(&orphan, last_commit)?;
             if comes_again || self.is_repeated(&orphan, known)? {
@@ -167,11 +166,11 @@ impl Archive {
             }
         }
         if let Some(workspace) = self.workspace() {
-            removed.sidecars = remove_remote_beside(workspace, tenant, known)?;
+            removed.sidecars = self.remove_remote_beside(workspace, tenant, known)?;
         }
-        removed.sidecars += remove_beside(&sidecar::tenant_folder(self.root(), tenant), "keys", known)?;
-        remove_beside(&sums::tenant_folder(self.root(), tenant), sums::EXTENSION, known)?;
-        removed.temporary += remove_temporary(&quarantine::tenant_folder(self.root(), tenant))?;
+        removed.sidecars += self.remove_beside(&sidecar::tenant_folder(self.root(), tenant), "keys", known)?;
+        self.remove_beside(&sums::tenant_folder(self.root(), tenant), sums::EXTENSION, known)?;
+        removed.temporary += self.remove_temporary(&quarantine::tenant_folder(self.root(), tenant))?;
         Ok(removed)
     }
 
@@ -187,7 +186,7 @@ impl Archive {
         tenant: TenantId,
         known: &SegmentSet,
         removed: &mut Removed,
-    ) -> Result<Vec<(NaiveDate, u64, u32)>, ArchiveError> {
+    ) -> Result<Vec<(NaiveDate, u64, u64)>, ArchiveError> {
         let folder = tenant_folder(self.root(), tenant);
         let copies: Option<HashSet<PathBuf>> =
             self.workspace().map(|workspace| known.iter().map(|segment| workspace.copy_of(segment)).collect());
@@ -198,7 +197,7 @@ impl Archive {
             for name in files::names_in(&folder)? {
                 let path = folder.join(&name);
                 if is_temporary(&name) {
-                    temporary.push(path);
+                    temporary.extend(self.may_clear(part_of_temporary(&name)).then_some(path));
                 } else if let Some(copies) = &copies {
                     unknown_copies.extend((!copies.contains(&path)).then_some(path));
                 } else if let Some((commit, part)) = parse_file_name(&name)
@@ -229,7 +228,7 @@ impl Archive {
         tenant: TenantId,
         date: NaiveDate,
         commit: u64,
-        part: u32,
+        part: u64,
     ) -> Result<Option<Orphan>, ArchiveError> {
         let Some(workspace) = self.workspace() else {
             let path = self.folder_of(tenant, date).join(file_name(commit, part));
@@ -312,56 +311,75 @@ impl Archive {
         files::sync_folder(&folder)?;
         orphan.path.parent().map_or(Ok(()), files::sync_folder)
     }
+
+    /// Removes from a store what lies beside segments that are not known: caches, all of them. Says how many sidecars that were.
+    fn remove_remote_beside(
+        &self,
+        workspace: &Workspace,
+        tenant: TenantId,
+        known: &SegmentSet,
+    ) -> Result<u64, ArchiveError> {
+        let mut orphaned = Vec::new();
+        for (folder, extension) in [("_dedup", "keys"), ("_sums", sums::EXTENSION)] {
+            for name in workspace.depot().list(&format!("{folder}/tenant={tenant}"))? {
+                let stem = name.strip_suffix(extension).unwrap_or_default();
+                let of = parse_name(&format!("{stem}parquet"));
+                let is_orphan = |(date, commit, part)| !known.names(date, commit, part) && self.may_clear(part);
+                orphaned.extend(of.is_some_and(is_orphan).then_some(name));
+            }
+        }
+        let sidecars = orphaned.iter().filter(|name| name.starts_with("_dedup")).count() as u64;
+        workspace.remove(orphaned, &[])?;
+        Ok(sidecars)
+    }
+
+    /// Removes the files of that extension, in a folder that is laid out like the tenant's, whose segment is not known.
+    fn remove_beside(&self, folder: &Path, extension: &str, known: &SegmentSet) -> Result<u64, ArchiveError> {
+        let mut removed = 0;
+        for date_name in files::names_in(folder)? {
+            let Some(date) = parse_date_folder(&date_name) else { continue };
+            let folder = folder.join(&date_name);
+            for name in files::names_in(&folder)? {
+                let stem = name.strip_suffix(extension).and_then(|name| name.strip_suffix('.'));
+                let of = stem.and_then(|stem| parse_file_name(&format!("{stem}.parquet")));
+                let orphaned = match of {
+                    Some((commit, part)) => !known.names(date, commit, part) && self.may_clear(part),
+                    None => name.ends_with(&format!(".{extension}.tmp")),
+                };
+                if orphaned {
+                    removed += u64::from(files::remove_file(&folder.join(name))?);
+                }
+            }
+            files::remove_empty_folder(&folder);
+        }
+        Ok(removed)
+    }
+
+    /// What was being written of the quarantine. Its names end in the epoch of who wrote it; those of earlier versions in none.
+    fn remove_temporary(&self, folder: &Path) -> Result<u64, ArchiveError> {
+        let mut removed = 0;
+        for name in files::names_in(folder)? {
+            let Some(stem) = name.strip_suffix(".tmp") else { continue };
+            let epoch = stem.rsplit('.').next().and_then(|epoch| epoch.parse::<u64>().ok());
+            if epoch.is_none_or(|epoch| epoch <= self.epoch()) {
+                removed += u64::from(files::remove_file(&folder.join(name))?);
+            }
+        }
+        Ok(removed)
+    }
 }
 
 /// `tenant={guid}/date={YYYY-MM-DD}/{commit}-{part}.parquet`
-fn name(tenant: TenantId, date: NaiveDate, commit: u64, part: u32) -> String {
+fn name(tenant: TenantId, date: NaiveDate, commit: u64, part: u64) -> String {
     slashed(&date_folder(&tenant_folder(Path::new(""), tenant), date).join(file_name(commit, part)))
 }
 
 /// Reads [`name`] back; `None` for what was not written by us.
-fn parse_name(name: &str) -> Option<(NaiveDate, u64, u32)> {
+fn parse_name(name: &str) -> Option<(NaiveDate, u64, u64)> {
     let mut parts = name.rsplit('/');
     let (file, date) = (parts.next()?, parts.next()?);
     let (commit, part) = parse_file_name(file)?;
     Some((parse_date_folder(date)?, commit, part))
-}
-
-/// Removes from a store what lies beside segments that are not known: caches, all of them. Says how many sidecars that were.
-fn remove_remote_beside(workspace: &Workspace, tenant: TenantId, known: &SegmentSet) -> Result<u64, ArchiveError> {
-    let mut orphaned = Vec::new();
-    for (folder, extension) in [("_dedup", "keys"), ("_sums", sums::EXTENSION)] {
-        for name in workspace.depot().list(&format!("{folder}/tenant={tenant}"))? {
-            let stem = name.strip_suffix(extension).unwrap_or_default();
-            let of = parse_name(&format!("{stem}parquet"));
-            orphaned.extend(of.is_some_and(|(date, commit, part)| !known.names(date, commit, part)).then_some(name));
-        }
-    }
-    let sidecars = orphaned.iter().filter(|name| name.starts_with("_dedup")).count() as u64;
-    workspace.remove(orphaned, &[])?;
-    Ok(sidecars)
-}
-
-/// Removes the files of that extension, in a folder that is laid out like the tenant's, whose segment is not known.
-fn remove_beside(folder: &Path, extension: &str, known: &SegmentSet) -> Result<u64, ArchiveError> {
-    let mut removed = 0;
-    for date_name in files::names_in(folder)? {
-        let Some(date) = parse_date_folder(&date_name) else { continue };
-        let folder = folder.join(&date_name);
-        for name in files::names_in(&folder)? {
-            let stem = name.strip_suffix(extension).and_then(|name| name.strip_suffix('.'));
-            let of = stem.and_then(|stem| parse_file_name(&format!("{stem}.parquet")));
-            let orphaned = match of {
-                Some((commit, part)) => !known.names(date, commit, part),
-                None => name.ends_with(&format!(".{extension}.tmp")),
-            };
-            if orphaned {
-                removed += u64::from(files::remove_file(&folder.join(name))?);
-            }
-        }
-        files::remove_empty_folder(&folder);
-    }
-    Ok(removed)
 }
 
 /// `{root}/_aside/tenant={guid}`
@@ -375,29 +393,10 @@ fn is_recent(date: NaiveDate, now: Timestamp) -> bool {
     day(-COMES_AGAIN).is_some_and(|first| first <= date) && day(AHEAD).is_some_and(|last| date <= last)
 }
 
-/// Under which epoch it was written; `None` when that cannot be read.
-fn epoch_of(orphan: &Orphan) -> Result<Option<u64>, ArchiveError> {
-    match Batches::open(&orphan.path, Some(&[position::COMMIT]), BATCH_ROWS) {
-        Ok(batches) => Ok(batches.footer_value(EPOCH_KEY).and_then(|epoch| epoch.parse().ok())),
-        Err(ArchiveError::Damaged { .. } | ArchiveError::Parquet { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// What cannot be read proves nothing; that the disk refuses is an error.
 fn readable(answer: Result<bool, ArchiveError>) -> Result<bool, ArchiveError> {
     match answer {
         Err(ArchiveError::Damaged { .. } | ArchiveError::Parquet { .. }) => Ok(false),
         answer => answer,
     }
-}
-
-fn remove_temporary(folder: &Path) -> Result<u64, ArchiveError> {
-    let mut removed = 0;
-    for name in files::names_in(folder)? {
-        if name.ends_with(".tmp") {
-            removed += u64::from(files::remove_file(&folder.join(name))?);
-        }
-    }
-    Ok(removed)
 }

@@ -2,7 +2,6 @@
 //!
 //! Never visible half-written. Dropped unfinished, it removes its file.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -19,8 +18,8 @@ use crate::files::{self, DigestWriter};
 use crate::keys::{Fingerprint, RecordKey};
 use crate::raw_column::{RawColumn, RawCompressor};
 use crate::read::texts;
-use crate::schema::{self, EPOCH_KEY, FINGERPRINT_KEY, ROW_GROUP_RAW_BYTES, SORTED_KEY, arrow_schema, position};
-use crate::segment::{Segment, file_name};
+use crate::schema::{self, FINGERPRINT_KEY, ROW_GROUP_RAW_BYTES, SORTED_KEY, arrow_schema, position};
+use crate::segment::{Segment, file_name, parse_file_name};
 use crate::{Archive, ArchiveError, sidecar, sums};
 
 /// Rows after which a segment is closed and its date continued in another part: bounds the keys that are held until then
@@ -44,7 +43,7 @@ pub(crate) struct PartName {
     pub(crate) tenant: TenantId,
     pub(crate) date: NaiveDate,
     pub(crate) commit: u64,
-    pub(crate) part: u32,
+    pub(crate) part: u64,
 }
 
 /// The open file of one segment.
@@ -78,9 +77,6 @@ impl PartWriter {
         let mut metadata = Vec::new();
         if sorted {
             metadata.push(KeyValue::new(SORTED_KEY.to_owned(), "creation_time".to_owned()));
-        }
-        if archive.workspace().is_some() {
-            metadata.push(KeyValue::new(EPOCH_KEY.to_owned(), archive.epoch().to_string()));
         }
         let (file, row_groups) = open_file(file, metadata).map_err(ArchiveError::parquet("create", &temporary))?;
         let raw = RawColumn::new(file.schema_descr().column(position::RAW));
@@ -253,6 +249,11 @@ impl PartWriter {
         if let Some(workspace) = self.archive.workspace() {
             workspace.upload(&temporary, &segment)?;
         }
+        // No other writer's file has this name (`crate::epoch`). Should one lie there all the same, it may be somebody's only
+        // copy.
+        if path.exists() {
+            return Err(ArchiveError::Occupied { place: path.display().to_string() });
+        }
         disk::rename(&temporary, &path).map_err(ArchiveError::io("rename to its final name", &path))?;
         // Sidecars are caches: without them the segment is as complete, and whoever asks next makes them again.
         if let Err(error) = sidecar::write(self.archive.root(), &segment, &mut self.keys) {
@@ -285,28 +286,25 @@ fn open_file(
     ArrowWriter::try_new_with_options(DigestWriter::new(file), arrow_schema(), options)?.into_serialized_writer()
 }
 
-/// The number of the first part of a commit or merge; the others count on from there.
-///
-/// 0 for a folder, which only one process works on. In a remote archive it is drawn anew for each attempt, so that no name is
-/// ever given twice: a store carries out what it was asked by somebody who has lost the tenant since, or has given up waiting
-/// for an answer, and what that one removes as its own must not be what came after it.
-pub(crate) fn first_part(archive: &Archive) -> u32 {
-    if archive.workspace().is_none() {
-        return 0;
-    }
-    // The keys of a `RandomState` differ from process to process and from one to the next.
-    let drawn = RandomState::new().hash_one(std::process::id());
-    u32::try_from(drawn >> 33).unwrap_or_default()
+/// `.{commit}-{part}.parquet.tmp`
+pub(crate) fn temporary_name(commit: u64, part: u64) -> String {
+    format!(".{}.tmp", file_name(commit, part))
 }
 
-/// `.{commit}-{part}.parquet.tmp`
-pub(crate) fn temporary_name(commit: u64, part: u32) -> String {
-    format!(".{}.tmp", file_name(commit, part))
+/// `.{commit}-{part}.run-{run}.tmp`: a sorted run of a merge.
+pub(crate) fn spill_name(commit: u64, part: u64, run: u32) -> String {
+    format!(".{commit}-{part}.run-{run}.tmp")
 }
 
 /// Whether a file was being written when somebody stopped.
 pub(crate) fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".tmp")
+}
+
+/// The part whose writer has a temporary file; 0 for what earlier versions called otherwise.
+pub(crate) fn part_of_temporary(name: &str) -> u64 {
+    let stem = name.strip_prefix('.').and_then(|name| name.split('.').next());
+    stem.and_then(|stem| parse_file_name(&format!("{stem}.parquet"))).map_or(0, |(_, part)| part)
 }
 
 /// Syncs the folders of finished segments, each once. Those of a remote archive last already.

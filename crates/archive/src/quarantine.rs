@@ -34,7 +34,9 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// Keeps a piece, synced, and says whether it was new on disk. Read twice and never held whole, for it may be large.
+/// Keeps a piece, synced. Read twice and never held whole, for it may be large. Nobody takes it back, not even when its commit
+/// comes to nothing: its name is that of its bytes and their source, so whoever has the tenant by now may have found it there
+/// and rely on it.
 pub(crate) fn keep(
     archive: &Archive,
     tenant: TenantId,
@@ -42,7 +44,7 @@ pub(crate) fn keep(
     piece: &mut (impl Read + Seek),
     reason: &str,
     ingested_at: Timestamp,
-) -> Result<(Quarantined, bool), ArchiveError> {
+) -> Result<Quarantined, ArchiveError> {
     let read = |error| ArchiveError::io("read a piece for", archive.root())(error);
     let Summed { name, digest, bytes } = sum(content, piece).map_err(read)?;
     let path = tenant_folder(Path::new(""), tenant).join(format!("{name}.bin"));
@@ -58,34 +60,33 @@ pub(crate) fn keep(
     });
     piece.rewind().map_err(read)?;
     let (note, whole) = (note.to_string(), Whole { bytes, digest: *digest.as_bytes() });
-    let new = match archive.workspace() {
+    match archive.workspace() {
         Some(workspace) => put(workspace, &path, piece, &whole, &note)?,
-        None => write(&archive.root().join(&path), piece, &whole, &note)?,
-    };
-    let kept = Quarantined {
+        None => write(&archive.root().join(&path), archive.epoch(), piece, &whole, &note)?,
+    }
+    Ok(Quarantined {
         content_type: content.content_type.clone(),
         content_id: content.content_id.clone(),
         path,
         bytes,
         digest: *digest.as_bytes(),
         reason: reason.to_owned(),
-    };
-    Ok((kept, new))
+    })
 }
 
-/// Writes the piece and its note; `false` when it was there.
-fn write(path: &Path, piece: &mut impl Read, whole: &Whole, note: &str) -> Result<bool, ArchiveError> {
+/// Writes the piece and its note, unless it is there.
+fn write(path: &Path, epoch: u64, piece: &mut impl Read, whole: &Whole, note: &str) -> Result<(), ArchiveError> {
     let folder = path.parent().unwrap_or(path);
     files::create_folder(folder)?;
     // A file of this name may be what a crash left of an earlier try, cut off; only the same bytes count as kept.
-    let new = !matches!(files::digest_file(path), Ok(there) if there.sum() == (whole.bytes, whole.digest));
-    if new {
-        files::write_synced(path, "tmp", piece)?;
-        files::write_synced(&note_path(path), "tmp", &mut note.as_bytes())?;
+    if !matches!(files::digest_file(path), Ok(there) if there.sum() == (whole.bytes, whole.digest)) {
+        // Who has lost the tenant without knowing it yet may be writing the same piece.
+        let temporary = format!("{epoch}.tmp");
+        files::write_synced(path, &temporary, piece)?;
+        files::write_synced(&note_path(path), &temporary, &mut note.as_bytes())?;
     }
     // Even when it was there: the crash may have come between the rename and this.
-    files::sync_folder(folder)?;
-    Ok(new)
+    files::sync_folder(folder)
 }
 
 /// The same in a store, the note first: a piece that is there has one.
@@ -95,19 +96,18 @@ fn put(
     piece: &mut impl Read,
     whole: &Whole,
     note: &str,
-) -> Result<bool, ArchiveError> {
+) -> Result<(), ArchiveError> {
     let name = slashed(path);
     if workspace.depot().size(&name)?.is_some() {
         match workspace.check(&name, whole.bytes, &whole.digest) {
-            Ok(()) => return Ok(false),
+            Ok(()) => return Ok(()),
             // The name says what its bytes are to be.
             Err(ArchiveError::Damaged { .. }) => workspace.remove(vec![name.clone()], &[])?,
             Err(error) => return Err(error),
         }
     }
     workspace.depot().put(&slashed(&note_path(path)), note.to_owned().into())?;
-    workspace.put_piece(&name, piece, whole)?;
-    Ok(true)
+    workspace.put_piece(&name, piece, whole)
 }
 
 /// What identifies a piece.
@@ -138,18 +138,6 @@ fn sum(content: &ContentRef<'_>, piece: &mut impl Read) -> io::Result<Summed> {
         digest.update(some);
         bytes += some.len() as u64;
     }
-}
-
-/// Takes back a piece that its commit had kept as new. Not from a store: its name is that of its bytes and their source, so
-/// whoever has the tenant by now may have found it there and rely on it. Whoever fetches the content again does.
-pub(crate) fn take_back(archive: &Archive, kept: &Quarantined) -> Result<(), ArchiveError> {
-    if archive.workspace().is_some() {
-        return Ok(());
-    }
-    let path = archive.root().join(&kept.path);
-    files::remove_file(&path)?;
-    files::remove_file(&note_path(&path))?;
-    Ok(())
 }
 
 /// `{root}/_quarantine/tenant={guid}`

@@ -63,8 +63,6 @@ pub(crate) const ZSTD_LEVEL: i32 = 3;
 pub(crate) const FINGERPRINT_KEY: &str = "tenantry.fingerprint";
 /// The footer's mark of a file whose rows are in order of `creation_time`.
 pub(crate) const SORTED_KEY: &str = "tenantry.sorted";
-/// Footer key of a remote archive's segments: the epoch of who wrote it ([`crate::Archive::under`]).
-pub(crate) const EPOCH_KEY: &str = "tenantry.epoch";
 
 /// The Arrow schema of a segment. Times are microseconds in UTC; everything a record may lack is nullable.
 pub fn arrow_schema() -> SchemaRef {

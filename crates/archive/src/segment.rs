@@ -17,8 +17,8 @@ pub struct Segment {
     pub date: NaiveDate,
     /// The commit (or merge) that wrote the file. Each row keeps the number of its own commit in a column.
     pub commit: u64,
-    /// Counts the files of one commit: from 0, in a remote archive from a number drawn for each attempt.
-    pub part: u32,
+    /// Counts the files of one commit, from a number that tells whose they are ([`crate::Archive::under`]).
+    pub part: u64,
     /// Records in it.
     pub rows: u64,
     /// Size of the file in bytes.
@@ -75,7 +75,7 @@ impl SegmentSet {
     }
 
     /// Whether the set names this file.
-    pub fn names(&self, date: NaiveDate, commit: u64, part: u32) -> bool {
+    pub fn names(&self, date: NaiveDate, commit: u64, part: u64) -> bool {
         self.on_date(date).iter().any(|segment| segment.commit == commit && segment.part == part)
     }
 
@@ -114,12 +114,12 @@ pub(crate) fn date_folder(tenant_folder: &Path, date: NaiveDate) -> PathBuf {
 }
 
 /// `{commit}-{part}.parquet`
-pub(crate) fn file_name(commit: u64, part: u32) -> String {
+pub(crate) fn file_name(commit: u64, part: u64) -> String {
     format!("{commit}-{part}.parquet")
 }
 
 /// Reads [`file_name`] back; `None` for a file that is not a segment's, which is then left alone.
-pub(crate) fn parse_file_name(name: &str) -> Option<(u64, u32)> {
+pub(crate) fn parse_file_name(name: &str) -> Option<(u64, u64)> {
     let (commit, part) = name.strip_suffix(".parquet")?.split_once('-')?;
     let (commit, part) = (commit.parse().ok()?, part.parse().ok()?);
     // Only the canonical spelling: `+1-0` or `01-0` was not written by us.

@@ -73,7 +73,7 @@ impl ArchiveOptions {
 
 /// An open archive, and the epoch under which its tenants are held (see [`Archive::under`]). Clones are the same archive.
 #[derive(Clone)]
-pub struct Archive(pub(crate) Arc<Shared>, u64);
+pub struct Archive(pub(crate) Arc<Shared>, pub(crate) u64);
 
 /// What all clones share.
 pub(crate) struct Shared {
@@ -165,18 +165,6 @@ impl Archive {
         Ok(Self(Arc::new(shared), 0))
     }
 
-    /// The same archive for who holds a tenant under that epoch: the how manieth taking of it this is, 0 where tenants are
-    /// never taken over. Every segment of a remote archive says under which it was written, and who clears away what a crash
-    /// has left touches nothing of a later one: whoever was paused and has lost its tenant since, without knowing it yet,
-    /// must not take its successor's segments for orphans.
-    #[must_use]
-    pub fn under(&self, epoch: u64) -> Self {
-        Self(Arc::clone(&self.0), epoch)
-    }
-
-    pub(crate) fn epoch(&self) -> u64 {
-        self.1
-    }
 
     /// The root folder, absolute; a remote archive's local one.
     pub fn root(&self) -> &Path {
@@ -359,7 +347,9 @@ pub(crate) fn mark_path(root: &Path) -> PathBuf {
 
 /// Marks an archive.
 pub(crate) fn write_mark(root: &Path, mark: &serde_json::Value) -> Result<(), ArchiveError> {
-    files::write_synced(&mark_path(root), "tmp", &mut mark.to_string().as_bytes())?;
+    // Workers that share a folder may begin it together.
+    let temporary = format!("{}.tmp", std::process::id());
+    files::write_synced(&mark_path(root), &temporary, &mut mark.to_string().as_bytes())?;
     files::sync_folder(root)
 }
 

@@ -187,7 +187,7 @@ pub struct SegmentRow {
     /// The commit in the file's name.
     pub commit: CommitNumber,
     /// The part in the file's name.
-    pub part: u32,
+    pub part: u64,
     /// Records.
     pub rows: u64,
     /// Bytes of the file.

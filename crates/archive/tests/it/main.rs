@@ -6,6 +6,8 @@
 mod commits;
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod epochs;
 #[cfg(all(feature = "remote", feature = "query"))]
 #[cfg(test)]
 mod google;

@@ -24,7 +24,7 @@ async fn state(ledger: &dyn Ledger, id: &str) -> Option<ContentState> {
 pub async fn a_commit_archives_what_it_names_and_shows_its_segments(fixture: &dyn Fixture) {
     let (ledger, [a, b, _]) = with_contents(fixture).await;
     let segments = vec![segment(1, 1), segment(1, 0), SegmentRow { date: "2026-03-03".to_owned(), ..segment(1, 0) }];
-    let untimed = SegmentRow { second_min: None, second_max: None, date: "2026-03-05".to_owned(), ..segment(1, 7) };
+    let untimed = SegmentRow { second_min: None, second_max: None, date: "2026-03-05".to_owned(), ..segment(1, 7_000_000_007) };
     ledger
         .commit(Commit {
             contents: vec![archived(a, 10)],
@@ -172,7 +172,7 @@ pub async fn a_damaged_segment_is_named_until_it_is_sound_or_gone(fixture: &dyn 
     let ledger = with_tenant(fixture).await;
     let segments: Vec<SegmentRow> = (0..3).map(|part| segment(1, part)).collect();
     ledger.commit(Commit { segments: segments.clone(), ..commit(1) }).await.unwrap();
-    let note = |part: u32, problem: Option<&str>, hour| {
+    let note = |part: u64, problem: Option<&str>, hour| {
         ledger.set_segment_problem(tenant(1), segment(1, part), problem.map(str::to_owned), noon() + hours(hour))
     };
     let damaged = |part, problem: &str, hour| DamagedSegment {
@@ -199,7 +199,7 @@ pub async fn a_damaged_segment_is_named_until_it_is_sound_or_gone(fixture: &dyn 
 }
 
 /// A segment of a day of March.
-fn of_day(day: u32, commit: u64, part: u32) -> SegmentRow {
+fn of_day(day: u32, commit: u64, part: u64) -> SegmentRow {
     SegmentRow { date: format!("2026-03-{day:02}"), ..segment(commit, part) }
 }
 

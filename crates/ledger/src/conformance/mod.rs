@@ -199,12 +199,12 @@ pub(crate) fn loss(kind: LossKind) -> Loss {
     Loss { kind, message: format!("the last error, {}", kind.as_str()) }
 }
 
-pub(crate) fn segment(commit: u64, part: u32) -> SegmentRow {
+pub(crate) fn segment(commit: u64, part: u64) -> SegmentRow {
     SegmentRow {
         date: "2026-03-04".to_owned(),
         commit: CommitNumber(commit),
         part,
-        rows: 10 + u64::from(part),
+        rows: 10 + part % 256,
         bytes: 12_345,
         second_min: Some(1_772_625_600),
         second_max: Some(1_772_629_199),

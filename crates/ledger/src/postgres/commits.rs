@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 
 use super::contents::{self, Ended};
 use super::fault::{Done, Fault};
-use super::rows::{bytes, counted, ensure_feed, lock_tenant, parsed, small, tenant_id, tenant_number, time};
+use super::rows::{bytes, counted, ensure_feed, lock_tenant, parsed, tenant_id, tenant_number, time};
 use super::session::Session;
 use crate::LedgerError;
 use crate::values::{count, message, ms};
@@ -118,7 +118,7 @@ async fn add_segments(
         }
     }
     let dates: Vec<&str> = segments.iter().map(|segment| segment.date.as_str()).collect();
-    let parts: Vec<i64> = segments.iter().map(|segment| i64::from(segment.part)).collect();
+    let parts: Vec<i64> = segments.iter().map(|segment| count(segment.part)).collect();
     let rows: Vec<i64> = segments.iter().map(|segment| count(segment.rows)).collect();
     let bytes: Vec<i64> = segments.iter().map(|segment| count(segment.bytes)).collect();
     let first: Vec<Option<i64>> = segments.iter().map(|segment| segment.second_min).collect();
@@ -224,7 +224,7 @@ pub(super) async fn replace_segments(
                 "UPDATE segment SET obsolete_since = $5
                  WHERE tenant = $1 AND date = $2 AND number = $3 AND part = $4 AND obsolete_since IS NULL
                  RETURNING stored_at",
-                &[&tenant, &segment.date, &count(segment.commit.0), &i64::from(segment.part), &ms(now)],
+                &[&tenant, &segment.date, &count(segment.commit.0), &count(segment.part), &ms(now)],
             )
             .await?;
         let Some(hidden) = hidden else {
@@ -297,7 +297,7 @@ pub(super) async fn obsolete_deleted(session: &Session<'_>, id: TenantId, segmen
             .run(
                 "DELETE FROM segment
                  WHERE tenant = $1 AND date = $2 AND number = $3 AND part = $4 AND obsolete_since IS NOT NULL",
-                &[&tenant, &segment.date, &count(segment.commit.0), &i64::from(segment.part)],
+                &[&tenant, &segment.date, &count(segment.commit.0), &count(segment.part)],
             )
             .await?;
     }
@@ -321,7 +321,7 @@ pub(super) async fn set_segment_problem(
                 &tenant,
                 &segment.date,
                 &count(segment.commit.0),
-                &i64::from(segment.part),
+                &count(segment.part),
                 &problem.map(message),
                 &ms(now),
             ],
@@ -349,7 +349,7 @@ fn segment_row(row: &Row, first: usize) -> Done<SegmentRow> {
     Ok(SegmentRow {
         date: row.try_get(first)?,
         commit: CommitNumber(counted(row, first + 1)?),
-        part: small(row, first + 2)?,
+        part: counted(row, first + 2)?,
         rows: counted(row, first + 3)?,
         bytes: counted(row, first + 4)?,
         second_min: row.try_get(first + 5)?,

@@ -84,7 +84,7 @@ fn add_segment(
         tenant,
         segment.date,
         count(number.0),
-        segment.part,
+        count(segment.part),
         count(segment.rows),
         count(segment.bytes),
         segment.second_min,
@@ -188,7 +188,7 @@ pub(super) fn replace_segments(
              WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NULL
              RETURNING stored_at",
         )?
-        .query_row(params![tenant, segment.date, count(segment.commit.0), segment.part, ms(now)], |row| row.get(0))
+        .query_row(params![tenant, segment.date, count(segment.commit.0), count(segment.part), ms(now)], |row| row.get(0))
         .optional()?;
         let Some(hidden) = hidden else {
             return Err(LedgerError::SegmentNotVisible { tenant: id, segment: name(segment) }.into());
@@ -266,7 +266,7 @@ pub(super) fn obsolete_deleted(connection: &Connection, id: TenantId, segments: 
             "DELETE FROM segment
              WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NOT NULL",
         )?
-        .execute(params![tenant, segment.date, count(segment.commit.0), segment.part])?;
+        .execute(params![tenant, segment.date, count(segment.commit.0), count(segment.part)])?;
     }
     Ok(())
 }
@@ -288,7 +288,7 @@ pub(super) fn set_segment_problem(
         tenant,
         segment.date,
         count(segment.commit.0),
-        segment.part,
+        count(segment.part),
         problem.map(message),
         ms(now)
     ])?;
@@ -313,7 +313,7 @@ fn segment_row(row: &Row<'_>, first: usize) -> rusqlite::Result<SegmentRow> {
     Ok(SegmentRow {
         date: row.get(first)?,
         commit: CommitNumber(counted(row, first + 1)?),
-        part: row.get(first + 2)?,
+        part: counted(row, first + 2)?,
         rows: counted(row, first + 3)?,
         bytes: counted(row, first + 4)?,
         second_min: row.get(first + 5)?,

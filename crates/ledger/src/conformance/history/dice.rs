@@ -97,7 +97,7 @@ impl Dice {
     fn segment(&mut self, number: u64) -> SegmentRow {
         let date = format!("2026-03-0{}", 1 + self.below(2));
         let number = if self.below(40) == 0 { number + 1 } else { number };
-        SegmentRow { date, ..segment(number, u32::try_from(self.below(3)).unwrap()) }
+        SegmentRow { date, ..segment(number, self.below(3)) }
     }
 
     fn old_segment(&mut self, last: u64) -> SegmentRow {

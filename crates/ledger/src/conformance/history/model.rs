@@ -26,7 +26,7 @@ pub(super) struct Model {
 pub(super) struct ModelTenant {
     pub(super) tenant: Tenant,
     pub(super) feeds: BTreeMap<ContentType, Feed>,
-    pub(super) segments: BTreeMap<(String, u64, u32), (SegmentRow, Option<Timestamp>)>,
+    pub(super) segments: BTreeMap<(String, u64, u64), (SegmentRow, Option<Timestamp>)>,
     pub(super) quarantine: BTreeMap<String, QuarantineRow>,
 }
 

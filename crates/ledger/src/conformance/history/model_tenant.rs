@@ -237,6 +237,6 @@ impl ModelTenant {
     }
 }
 
-fn name(segment: &SegmentRow) -> (String, u64, u32) {
+fn name(segment: &SegmentRow) -> (String, u64, u64) {
     (segment.date.clone(), segment.commit.0, segment.part)
 }
