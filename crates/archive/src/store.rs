@@ -165,7 +165,6 @@ impl Archive {
         Ok(Self(Arc::new(shared), 0))
     }
 
-
     /// The root folder, absolute; a remote archive's local one.
     pub fn root(&self) -> &Path {
         &self.0.root

@@ -62,6 +62,17 @@ pub struct Fleet {
     pub free: u64,
 }
 
+/// A worker as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerRow {
+    /// As it calls itself.
+    pub name: String,
+    /// How many tenants it holds.
+    pub held: u64,
+    /// By the ledger's clock: whether it has said so lately. What one holds that is not may be taken by others.
+    pub is_alive: bool,
+}
+
 /// What a worker is to do so that everybody has a fair share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Turn {

@@ -7,6 +7,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
+use engine::lease::WorkerRow;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -29,7 +30,7 @@ pub mod workers;
 
 pub use error::{LedgerError, Place};
 pub use location::{Location, OpenLedger};
-pub use workers::Workers;
+pub use workers::{Hint, Hints, Workers};
 
 /// What every method of [`Ledger`] returns.
 pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;
@@ -224,6 +225,10 @@ pub trait Ledger: Send + Sync {
     ) -> LedgerFuture<'_, ()>;
     /// The tenant's visible segments with something wrong, by date and name.
     fn damaged_segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<DamagedSegment>>;
+    /// The workers that share the tenants out among themselves, by name; none where there is one collector.
+    fn workers(&self) -> LedgerFuture<'_, Vec<WorkerRow>>;
+    /// Which of these tenants is held, and the name of the worker that holds it; in the order they were asked for.
+    fn holders(&self, tenants: Vec<TenantId>) -> LedgerFuture<'_, Vec<(TenantId, String)>>;
     /// What the tenant has in quarantine, by path, at most `limit`.
     fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>>;
     /// What was given up, the latest first, at most `limit`.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::postgres::{Claim, ClaimError, PgLedger, PgOptions};
+use crate::postgres::{Claim, ClaimError, Company, PgLedger, PgOptions};
 use crate::sqlite::{OpenOptions, SqliteLedger};
 use crate::{Ledger, LedgerError, Workers};
 
@@ -83,15 +83,15 @@ impl OpenLedger {
         }
     }
 
-    /// Makes this process the one collector of a database. A file's collector is the one of its data folder, which the
-    /// ledger does not know: there is nothing to claim.
+    /// Makes this process a collector of a database, alone or beside other workers. A file's collector is the one of its data
+    /// folder, which the ledger does not know: there is nothing to claim.
     ///
     /// # Errors
-    /// When another process is the collector, or the server does not answer.
-    pub async fn claim(&self) -> Result<Option<Claim>, ClaimError> {
+    /// When another process is that must not be beside it, or the server does not answer.
+    pub async fn claim(&self, company: Company) -> Result<Option<Claim>, ClaimError> {
         match self {
             Self::File(_) => Ok(None),
-            Self::Database(ledger) => ledger.claim().await.map(Some),
+            Self::Database(ledger) => ledger.claim(company).await.map(Some),
         }
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::lease::{Fleet, Lease, WorkerId};
+use protocol::ids::TenantId;
+use tokio::sync::broadcast;
 
 use crate::{Ledger, LedgerFuture};
 
@@ -28,7 +30,63 @@ pub trait Workers: Ledger {
     fn held(&self, worker: WorkerId) -> LedgerFuture<'_, Vec<Lease>>;
     /// This worker ends, and gives everything back; says how much.
     fn leave(&self, worker: WorkerId) -> LedgerFuture<'_, u64>;
+    /// No other worker is at work any more, of which the caller has proof: all that others hold may be taken from them at once.
+    fn bury_others(&self, worker: WorkerId) -> LedgerFuture<'_, ()>;
+    /// What other processes write from now on that workers have to look at, as far as it is heard.
+    fn hints(&self) -> Hints;
     /// The same ledger for who works on this tenant: every write of a tenant is refused with
     /// [`crate::LedgerError::LeaseLost`] unless it is this one, and held under this lease.
     fn under(&self, lease: Lease) -> Arc<dyn Ledger>;
+}
+
+/// Something was written by another process. A hint: whoever misses it finds by its timer what it was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// So many contents wait that were not known before, in the ledger by somebody who does not hold the tenant.
+    Listed {
+        /// Whose.
+        tenant: TenantId,
+        /// How many.
+        new: u64,
+    },
+    /// A tenant was added, paused, resumed, removed or purged.
+    Changed {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// A tenant has consented, for the first time or anew.
+    Consented {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// Tenants were given back.
+    Free,
+}
+
+/// Hints, one after the other.
+#[derive(Debug)]
+pub struct Hints(Option<broadcast::Receiver<Hint>>);
+
+impl Hints {
+    /// Of a ledger that says nothing.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn of(heard: broadcast::Receiver<Hint>) -> Self {
+        Self(Some(heard))
+    }
+
+    /// The next one; waits for ever where there will be none. Dropping the wait loses nothing.
+    pub async fn next(&mut self) -> Hint {
+        while let Some(heard) = &mut self.0 {
+            match heard.recv().await {
+                Ok(hint) => return hint,
+                // Some were pushed out; those after them are there.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => self.0 = None,
+            }
+        }
+        std::future::pending().await
+    }
 }

@@ -14,6 +14,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
+use engine::lease::WorkerRow;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -309,6 +310,8 @@ delegate! {
         now: Timestamp
     ) -> ();
     false fn damaged_segments(tenant: TenantId) -> Vec<DamagedSegment>;
+    false fn workers() -> Vec<WorkerRow>;
+    false fn holders(tenants: Vec<TenantId>) -> Vec<(TenantId, String)>;
     false fn quarantine(tenant: TenantId, limit: u32) -> Vec<QuarantineRow>;
     false fn losses(tenant: TenantId, limit: u32) -> Vec<LostContent>;
     false fn feed_notes(tenant: TenantId) -> Vec<FeedNotes>;

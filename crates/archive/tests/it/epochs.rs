@@ -21,7 +21,11 @@ fn clear(archive: &Archive, known: &SegmentSet, last_commit: u64) -> Removed {
 
 fn reject(writer: &mut archive::CommitWriter) {
     let content_id = "c".parse().unwrap();
-    let content = ContentRef { content_type: &ContentType::General, content_id: &content_id, created: time("2026-03-04T05:06:07Z") };
+    let content = ContentRef {
+        content_type: &ContentType::General,
+        content_id: &content_id,
+        created: time("2026-03-04T05:06:07Z"),
+    };
     writer.quarantine(&content, b"rubbish", "it is rubbish").unwrap();
 }
 

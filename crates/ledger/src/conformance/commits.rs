@@ -24,7 +24,8 @@ async fn state(ledger: &dyn Ledger, id: &str) -> Option<ContentState> {
 pub async fn a_commit_archives_what_it_names_and_shows_its_segments(fixture: &dyn Fixture) {
     let (ledger, [a, b, _]) = with_contents(fixture).await;
     let segments = vec![segment(1, 1), segment(1, 0), SegmentRow { date: "2026-03-03".to_owned(), ..segment(1, 0) }];
-    let untimed = SegmentRow { second_min: None, second_max: None, date: "2026-03-05".to_owned(), ..segment(1, 7_000_000_007) };
+    let untimed =
+        SegmentRow { second_min: None, second_max: None, date: "2026-03-05".to_owned(), ..segment(1, 7_000_000_007) };
     ledger
         .commit(Commit {
             contents: vec![archived(a, 10)],

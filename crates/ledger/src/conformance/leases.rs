@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::lease::{Epoch, Lease, WorkerId};
+use engine::lease::{Epoch, Lease, WorkerId, WorkerRow};
 use engine::model::{RefusedEntry, TenantState};
 use engine::retention::Expiry;
 
@@ -204,6 +204,33 @@ pub async fn who_leaves_leaves_nothing_behind(fixture: &dyn Fixture) {
     let fleet = ledger.alive(worker(2), "two".to_owned(), LONG).await.unwrap();
     assert_eq!((fleet.workers.len(), fleet.free), (1, 3));
     assert_eq!(ledger.take(worker(2), 9).await.unwrap(), [lease(1, 2, 2), lease(2, 2, 2), lease(3, 2, 1)]);
+}
+
+pub async fn who_knows_that_others_are_gone_takes_what_they_hold_at_once(fixture: &dyn Fixture) {
+    let ledger = with_tenants(fixture, 2).await;
+    let taken = ledger.take(worker(1), 2).await.unwrap();
+    ledger.alive(worker(2), "two".to_owned(), LONG).await.unwrap();
+    assert_eq!(ledger.take(worker(2), 9).await.unwrap(), []);
+    ledger.bury_others(worker(2)).await.unwrap();
+    assert_eq!(ledger.take(worker(2), 9).await.unwrap(), [lease(1, 2, 2), lease(2, 2, 2)]);
+    assert!(refused(ledger.under(taken[0]).commit(commit(1))).await.is_lost_lease());
+    let fleet = ledger.alive(worker(2), "two".to_owned(), LONG).await.unwrap();
+    assert_eq!((fleet.workers.len(), fleet.workers[0].held, fleet.free), (1, 2, 0));
+}
+
+pub async fn it_tells_who_is_at_work_and_who_holds_what(fixture: &dyn Fixture) {
+    let ledger = with_tenants(fixture, 3).await;
+    ledger.alive(worker(2), "another".to_owned(), LONG).await.unwrap();
+    ledger.take(worker(1), 2).await.unwrap();
+    let row = |name: &str, held, is_alive| WorkerRow { name: name.to_owned(), held, is_alive };
+    assert_eq!(ledger.workers().await.unwrap(), [row("another", 0, true), row("one", 2, true)]);
+    let asked = vec![tenant(3), tenant(2), tenant(9), tenant(1)];
+    let one = |number| (tenant(number), "one".to_owned());
+    assert_eq!(ledger.holders(asked.clone()).await.unwrap(), [one(2), one(1)]);
+    ledger.alive(worker(1), "one".to_owned(), NOUGHT).await.unwrap();
+    assert_eq!(ledger.workers().await.unwrap(), [row("another", 0, true), row("one", 2, false)]);
+    assert_eq!(ledger.holders(asked).await.unwrap(), [one(2), one(1)], "until another takes them");
+    assert_eq!(ledger.holders(Vec::new()).await.unwrap(), []);
 }
 
 pub async fn a_purged_tenant_is_nobodys(fixture: &dyn Fixture) {

@@ -138,6 +138,8 @@ macro_rules! for_each_conformance_case {
             leases::every_write_of_a_tenant_is_refused_under_a_lost_lease,
             leases::who_holds_nothing_may_still_take_notes_for_the_one_who_does,
             leases::who_leaves_leaves_nothing_behind,
+            leases::it_tells_who_is_at_work_and_who_holds_what,
+            leases::who_knows_that_others_are_gone_takes_what_they_hold_at_once,
             leases::a_purged_tenant_is_nobodys,
             history::random_histories_match_the_model,
             history::a_call_that_was_dropped_happened_whole_or_not_at_all,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use self::value::{Row, Sum};
 use crate::error::Cause;
-use crate::postgres::{Claim, ClaimError};
+use crate::postgres::{Claim, ClaimError, Company};
 use crate::{LedgerError, Location, OpenLedger, Place};
 
 mod postgres;
@@ -162,7 +162,7 @@ pub async fn migrate(from: &Location, to: &Location) -> Result<Moved, MigrateErr
 
 async fn opened(location: &Location) -> Result<(OpenLedger, Option<Claim>), MigrateError> {
     let ledger = location.open()?;
-    let claim = ledger.claim().await?;
+    let claim = ledger.claim(Company::Alone).await?;
     Ok((ledger, claim))
 }
 

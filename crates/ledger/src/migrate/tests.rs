@@ -14,7 +14,7 @@ use crate::conformance::{
     EXCHANGE, GENERAL, block_on, commit, content, days, hours, loss, minutes, noon, problem, quarantined, row, segment,
     tenant, tile,
 };
-use crate::postgres::PgLedger;
+use crate::postgres::{Company, PgLedger};
 use crate::sqlite::{OpenOptions, SqliteLedger};
 use crate::{Ledger, Location};
 
@@ -174,7 +174,7 @@ fn nothing_is_moved_onto_something_or_while_a_collector_is_at_work() {
     let Location::Database(options) = &shared else { unreachable!() };
 
     let taken = PgLedger::open((**options).clone()).unwrap();
-    let claim = block_on(taken.claim()).unwrap();
+    let claim = block_on(taken.claim(Company::Alone)).unwrap();
     let error = block_on(migrate(&full, &shared)).unwrap_err();
     assert!(matches!(error, MigrateError::Claim(_)), "{error:?}");
     drop(claim);

@@ -1,4 +1,6 @@
-//! The claim of the one collector of a database: an advisory lock of a session that does nothing else.
+//! The claim of a collector on its database: an advisory lock of a session that does nothing else but hear what other
+//! processes say. Workers that share the tenants out among themselves have it together; who needs the database for itself has
+//! it alone.
 //!
 //! Never believes that a claim outlives its connection. When that is lost, the handle writes nothing until the claim is
 //! had again; and if another collector has it by then, nothing any more.
@@ -12,6 +14,7 @@ use tokio_postgres::{Client, Error};
 
 use super::connect::Connector;
 use super::fault::Fault;
+use super::hints;
 use super::schema::LOCKS;
 use super::worker::{Engine, Worker};
 use crate::LedgerError;
@@ -35,7 +38,16 @@ pub(super) enum Standing {
     Ousted(String),
 }
 
-/// Proof that this process is the only collector of a database. Dropping it ends that.
+/// Who else may be at work on the database meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody.
+    Alone,
+    /// Others who claim it like this.
+    Workers,
+}
+
+/// Proof of who is at work on a database. Dropping it ends that.
 #[derive(Debug)]
 pub struct Claim {
     release: Option<oneshot::Sender<()>>,
@@ -88,58 +100,74 @@ enum Attempt {
 
 impl Worker {
     /// Claims the database for this process's collector.
-    pub(super) async fn claim(&self) -> Result<Claim, ClaimError> {
-        let answer = self.on_thread(async |engine| {
+    pub(super) async fn claim(&self, company: Company) -> Result<Claim, ClaimError> {
+        let answer = self.on_thread(async move |engine| {
             let name = format!("tenantry collector, process {}, {}", std::process::id(), uuid::Uuid::new_v4().simple());
-            let attempt =
-                attempt(&engine.connector, &name).await.map_err(|error| Fault::Sql(error).at(&engine.place))?;
+            let claimant = Claimant { connector: engine.connector.clone(), name, company, ear: engine.ear.clone() };
+            let attempt = attempt(&claimant).await.map_err(|error| Fault::Sql(error).at(&engine.place))?;
             Ok(match attempt {
                 Attempt::Taken { holder, .. } => Err(ClaimError::Taken { holder, place: engine.place.clone() }),
-                Attempt::Had(client, task) => Ok(keep(&engine, name, client, task)),
+                Attempt::Had(client, task) => Ok(keep(&engine, claimant, client, task)),
             })
         });
         answer.await?
     }
 }
 
+/// Who wants it, and how.
+struct Claimant {
+    connector: Connector,
+    name: String,
+    company: Company,
+    ear: hints::Ear,
+}
+
 /// Tries to have the lock on a connection of its own, named so that others can say who has it.
-async fn attempt(connector: &Connector, name: &str) -> Result<Attempt, Error> {
-    let (client, task) = connector.open().await?;
-    client.execute("SELECT set_config('application_name', $1, false)", &[&name]).await?;
+async fn attempt(claimant: &Claimant) -> Result<Attempt, Error> {
+    let Claimant { connector, name, company, ear } = claimant;
+    let mut ear = ear.clone();
+    let (client, task) = connector.open_hearing(move |words| ear.hear(words)).await?;
+    client.execute("SELECT set_config('application_name', $1, false)", &[name]).await?;
     // The server ends no session that waits for nothing, and this one waits for nothing.
-    let row = client.query_one("SELECT pg_try_advisory_lock($1, hashtext(current_schema()))", &[&LOCKS]).await?;
-    if row.try_get(0)? {
+    let lock = match company {
+        Company::Alone => "SELECT pg_try_advisory_lock($1, hashtext(current_schema()))",
+        Company::Workers => "SELECT pg_try_advisory_lock_shared($1, hashtext(current_schema()))",
+    };
+    if client.query_one(lock, &[&LOCKS]).await?.try_get(0)? {
+        hints::listen(&client).await?;
         return Ok(Attempt::Had(client, task));
     }
-    let holder = client
-        .query_opt(
+    let holders = client
+        .query(
             "SELECT a.application_name, coalesce(host(a.client_addr), 'the same machine'),
                     to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), a.pid
              FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
              WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::int::oid AND l.objsubid = 2
              AND l.objid = hashtext(current_schema())::oid
-             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             ORDER BY a.backend_start, a.pid",
             &[&LOCKS],
         )
         .await?;
     task.abort();
-    let Some(row) = holder else { return Ok(Attempt::Taken { holder: "unknown".to_owned(), by_us: None }) };
+    let Some(row) = holders.first() else { return Ok(Attempt::Taken { holder: "unknown".to_owned(), by_us: None }) };
     let (application, address, since, pid): (String, String, String, i32) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    let by_us = (application == name).then_some(pid);
+    let by_us = (application == *name).then_some(pid);
     // Without the word that tells one claim from another.
     let application = application.rsplit_once(", ").map_or(application.as_str(), |(shown, _)| shown);
-    Ok(Attempt::Taken { holder: format!("{application} at {address}, since {since}"), by_us })
+    let more = if holders.len() > 1 { format!(", and {} more", holders.len() - 1) } else { String::new() };
+    Ok(Attempt::Taken { holder: format!("{application} at {address}, since {since}{more}"), by_us })
 }
 
-fn keep(engine: &Engine, name: String, client: Client, task: JoinHandle<()>) -> Claim {
+fn keep(engine: &Engine, claimant: Claimant, client: Client, task: JoinHandle<()>) -> Claim {
     let (release, released) = oneshot::channel();
     let (end, ended) = std::sync::mpsc::channel();
     let stand = engine.stand.clone();
     stand.send_replace(Standing::Held);
-    let (connector, closing) = (engine.connector.clone(), engine.closing.clone());
+    let closing = engine.closing.clone();
     tokio::spawn(async move {
-        hold(&connector, &name, (client, task), released, closing, &stand).await;
+        hold(&claimant, (client, task), released, closing, &stand).await;
         drop(end);
     });
     Claim { release: Some(release), ended }
@@ -147,8 +175,7 @@ fn keep(engine: &Engine, name: String, client: Client, task: JoinHandle<()>) -> 
 
 /// Until the claim is released: watches its connection, and has it again when it is lost.
 async fn hold(
-    connector: &Connector,
-    name: &str,
+    claimant: &Claimant,
     first: (Client, JoinHandle<()>),
     mut released: oneshot::Receiver<()>,
     mut closing: watch::Receiver<bool>,
@@ -157,14 +184,14 @@ async fn hold(
     let mut session = Some(first);
     loop {
         let Some((client, task)) = &mut session else {
-            match attempt(connector, name).await {
+            match attempt(claimant).await {
                 Ok(Attempt::Had(client, task)) => {
                     stand.send_replace(Standing::Held);
                     session = Some((client, task));
                     continue;
                 }
                 // Our own session that the server has not given up yet.
-                Ok(Attempt::Taken { by_us: Some(pid), .. }) => end_session(connector, pid).await,
+                Ok(Attempt::Taken { by_us: Some(pid), .. }) => end_session(&claimant.connector, pid).await,
                 Ok(Attempt::Taken { holder, .. }) => {
                     stand.send_replace(Standing::Ousted(holder));
                     return;

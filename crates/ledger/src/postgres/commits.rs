@@ -317,14 +317,7 @@ pub(super) async fn set_segment_problem(
             "UPDATE segment SET damage = $5::text,
              damaged_at = CASE WHEN $5::text IS NOT NULL THEN coalesce(damaged_at, $6) END
              WHERE tenant = $1 AND date = $2 AND number = $3 AND part = $4 AND obsolete_since IS NULL",
-            &[
-                &tenant,
-                &segment.date,
-                &count(segment.commit.0),
-                &count(segment.part),
-                &problem.map(message),
-                &ms(now),
-            ],
+            &[&tenant, &segment.date, &count(segment.commit.0), &count(segment.part), &problem.map(message), &ms(now)],
         )
         .await?;
     Ok(())

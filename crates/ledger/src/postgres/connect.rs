@@ -3,14 +3,16 @@
 //! Never hands out a connection whose commits could be lost: a server that answers before its log is on the disk is told
 //! to wait for it.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls};
 
 use super::PgOptions;
 use super::tls::Tls;
@@ -68,15 +70,23 @@ impl Connector {
 
     /// One connection, and the task that serves it.
     pub(super) async fn open(&self) -> Result<(Client, JoinHandle<()>), Error> {
+        self.open_hearing(|_| ()).await
+    }
+
+    /// The same, and what the server says that nobody has asked for.
+    pub(super) async fn open_hearing(
+        &self,
+        hear: impl FnMut(&str) + Send + 'static,
+    ) -> Result<(Client, JoinHandle<()>), Error> {
         let config = self.config();
         let (client, task) = match &self.tls {
             Some(tls) => {
                 let (client, connection) = config.connect(tls.clone()).await?;
-                (client, tokio::spawn(serve(connection)))
+                (client, tokio::spawn(serve(connection, hear)))
             }
             None => {
                 let (client, connection) = config.connect(NoTls).await?;
-                (client, tokio::spawn(serve(connection)))
+                (client, tokio::spawn(serve(connection, hear)))
             }
         };
         client.batch_execute(SETTINGS).await?;
@@ -102,8 +112,16 @@ impl Connector {
 }
 
 /// Until the connection ends: whoever uses it hears why.
-async fn serve(connection: impl Future<Output = Result<(), Error>>) {
-    let _ = connection.await;
+async fn serve<S, T>(mut connection: Connection<S, T>, mut hear: impl FnMut(&str))
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notification(notification) = message {
+            hear(notification.payload());
+        }
+    }
 }
 
 impl Connect for Connector {

@@ -6,17 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::lease::{Epoch, Fleet, Lease, Peer, WorkerId};
+use engine::lease::{Epoch, Fleet, Lease, Peer, WorkerId, WorkerRow};
 use protocol::ids::TenantId;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::PgLedger;
 use super::fault::Done;
+use super::hints::tell;
 use super::rows::{counted, tenant_id};
 use super::session::Session;
 use crate::values::{count, message};
-use crate::{Ledger, LedgerError, LedgerFuture, Workers};
+use crate::{Hint, Hints, Ledger, LedgerError, LedgerFuture, Workers};
 
 impl Workers for PgLedger {
     fn alive(&self, worker: WorkerId, name: String, lease_time: Duration) -> LedgerFuture<'_, Fleet> {
@@ -28,7 +29,14 @@ impl Workers for PgLedger {
     }
 
     fn give_back(&self, leases: Vec<Lease>) -> LedgerFuture<'_, u64> {
-        self.write(async move |session| give_back(session, &leases).await)
+        let me = self.me();
+        self.write(async move |session| {
+            let given = give_back(session, &leases).await?;
+            if given > 0 {
+                tell(session, me, Hint::Free).await?;
+            }
+            Ok(given)
+        })
     }
 
     fn held(&self, worker: WorkerId) -> LedgerFuture<'_, Vec<Lease>> {
@@ -36,7 +44,23 @@ impl Workers for PgLedger {
     }
 
     fn leave(&self, worker: WorkerId) -> LedgerFuture<'_, u64> {
-        self.write(async move |session| leave(session, worker).await)
+        let me = self.me();
+        self.write(async move |session| {
+            let given = leave(session, worker).await?;
+            tell(session, me, Hint::Free).await?;
+            Ok(given)
+        })
+    }
+
+    fn bury_others(&self, worker: WorkerId) -> LedgerFuture<'_, ()> {
+        self.write(async move |session| {
+            session.run("UPDATE worker SET expires_at = 0 WHERE worker <> $1", &[&uuid(worker)]).await?;
+            Ok(())
+        })
+    }
+
+    fn hints(&self) -> Hints {
+        self.heard()
     }
 
     fn under(&self, lease: Lease) -> Arc<dyn Ledger> {
@@ -209,4 +233,19 @@ pub(super) async fn drop_tenant(session: &Session<'_>, tenant: TenantId) -> Done
         )
         .await?;
     Ok(())
+}
+
+pub(super) async fn workers(session: &Session<'_>) -> Done<Vec<WorkerRow>> {
+    let now = now(session).await?;
+    let rows = session.rows("SELECT name, held, expires_at > $1 FROM worker ORDER BY name, worker", &[&now]).await?;
+    let worker = |row: &Row| Ok(WorkerRow { name: row.try_get(0)?, held: counted(row, 1)?, is_alive: row.try_get(2)? });
+    rows.iter().map(worker).collect()
+}
+
+pub(super) async fn holders(session: &Session<'_>, tenants: &[TenantId]) -> Done<Vec<(TenantId, String)>> {
+    let tenants: Vec<Uuid> = tenants.iter().map(|tenant| *tenant.as_uuid()).collect();
+    let text = "SELECT t.id, w.name FROM unnest($1::uuid[]) WITH ORDINALITY AS a (id, place)
+                JOIN tenant t ON t.id = a.id JOIN worker w ON w.worker = t.lease_worker ORDER BY a.place";
+    let rows = session.rows(text, &[&tenants]).await?;
+    rows.iter().map(|row| Ok((tenant_id(row, 0)?, row.try_get(1)?))).collect()
 }

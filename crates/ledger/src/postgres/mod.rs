@@ -3,8 +3,8 @@
 //! Guarantees: a call that returned `Ok` survives the loss of power (as far as the server is not told otherwise by its own
 //! settings); a call that failed left nothing behind, also when the connection broke while it was being committed. Any
 //! number of processes may use it at once: whatever writes locks its tenant's row first, so that a tenant's writes have an
-//! order, and commit numbers and revisions become visible in it. Until tenants can be shared out, one of those processes is
-//! the collector: [`PgLedger::claim`].
+//! order, and commit numbers and revisions become visible in it. Who collects claims the database ([`PgLedger::claim`]), alone
+//! or as one of several workers that hold tenants under leases.
 //!
 //! Never holds a lock while it waits for a caller. Needs sessions of its own: a pooler between must not share one session
 //! among transactions.
@@ -15,7 +15,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
-use engine::lease::Lease;
+use engine::lease::{Lease, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -31,7 +31,7 @@ use self::fault::Done;
 use self::session::Session;
 use self::worker::{Kind, Worker};
 use crate::error::Place;
-use crate::{Ledger, LedgerError, LedgerFuture};
+use crate::{Hint, Hints, Ledger, LedgerError, LedgerFuture};
 
 mod address;
 mod check;
@@ -43,6 +43,7 @@ mod contents;
 mod coverage;
 mod fault;
 mod hindrances;
+mod hints;
 mod identity;
 mod leases;
 mod notes;
@@ -59,7 +60,7 @@ mod worker;
 mod tests;
 
 pub use self::address::{PgAddress, PgAddressError, PgPassword};
-pub use self::claim::{Claim, ClaimError};
+pub use self::claim::{Claim, ClaimError, Company};
 pub(crate) use self::worker::Engine;
 
 /// How to open a ledger.
@@ -112,12 +113,21 @@ impl PgLedger {
         self.worker.place()
     }
 
-    /// Makes this process the database's one collector, for as long as the claim lives.
+    /// Makes this process a collector of the database, for as long as the claim lives.
     ///
     /// # Errors
-    /// When another process is, or the server does not answer.
-    pub async fn claim(&self) -> Result<Claim, ClaimError> {
-        self.worker.claim().await
+    /// When another process is that must not be beside it, or the server does not answer.
+    pub async fn claim(&self, company: Company) -> Result<Claim, ClaimError> {
+        self.worker.claim(company).await
+    }
+
+    /// This handle among others.
+    fn me(&self) -> uuid::Uuid {
+        self.worker.ear().me()
+    }
+
+    fn heard(&self) -> Hints {
+        self.worker.ear().hints()
     }
 
     /// Reads the whole ledger and says what is wrong with it, at most a hundred lines; empty when nothing is. For an
@@ -198,7 +208,14 @@ impl Ledger for PgLedger {
         collect_from: Timestamp,
         now: Timestamp,
     ) -> LedgerFuture<'_, bool> {
-        self.write(async move |session| tenants::add(session, id, &label, collect_from, now).await)
+        let me = self.me();
+        self.write(async move |session| {
+            let added = tenants::add(session, id, &label, collect_from, now).await?;
+            if added {
+                hints::tell(session, me, Hint::Changed { tenant: id }).await?;
+            }
+            Ok(added)
+        })
     }
 
     fn tenant(&self, id: TenantId) -> LedgerFuture<'_, Option<Tenant>> {
@@ -210,11 +227,22 @@ impl Ledger for PgLedger {
     }
 
     fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool> {
-        self.write_of(id, async move |session| tenants::set_state(session, id, state, now).await)
+        let me = self.me();
+        self.write_of(id, async move |session| {
+            let known = tenants::set_state(session, id, state, now).await?;
+            if known {
+                hints::tell(session, me, Hint::Changed { tenant: id }).await?;
+            }
+            Ok(known)
+        })
     }
 
     fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
-        self.write_of(id, async move |session| tenants::purge(session, id).await)
+        let me = self.me();
+        self.write_of(id, async move |session| {
+            tenants::purge(session, id).await?;
+            hints::tell(session, me, Hint::Changed { tenant: id }).await
+        })
     }
 
     fn set_problem(
@@ -276,7 +304,12 @@ impl Ledger for PgLedger {
         collect_from: Timestamp,
         now: Timestamp,
     ) -> LedgerFuture<'_, Acceptance> {
-        self.write(async move |session| consents::accept(session, &browser, tenant, collect_from, now).await)
+        let me = self.me();
+        self.write(async move |session| {
+            let acceptance = consents::accept(session, &browser, tenant, collect_from, now).await?;
+            hints::tell(session, me, Hint::Consented { tenant }).await?;
+            Ok(acceptance)
+        })
     }
 
     fn consents(&self, tenant: Option<TenantId>, limit: u32) -> LedgerFuture<'_, Vec<ConsentEntry>> {
@@ -337,7 +370,14 @@ impl Ledger for PgLedger {
     }
 
     fn contents_listed(&self, tenant: TenantId, contents: Vec<Listed>, now: Timestamp) -> LedgerFuture<'_, u64> {
-        self.write_of(tenant, async move |session| contents::listed(session, tenant, &contents, now).await)
+        let (me, by_its_holder) = (self.me(), self.lease.is_some());
+        self.write_of(tenant, async move |session| {
+            let new = contents::listed(session, tenant, &contents, now).await?;
+            if new > 0 && !by_its_holder {
+                hints::tell(session, me, Hint::Listed { tenant, new }).await?;
+            }
+            Ok(new)
+        })
     }
 
     fn entries_refused(&self, tenant: TenantId, entries: Vec<RefusedEntry>, now: Timestamp) -> LedgerFuture<'_, u64> {
@@ -442,6 +482,14 @@ impl Ledger for PgLedger {
 
     fn damaged_segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<DamagedSegment>> {
         self.read(async move |session| commits::damaged_segments(session, tenant).await)
+    }
+
+    fn workers(&self) -> LedgerFuture<'_, Vec<WorkerRow>> {
+        self.read(async |session| leases::workers(session).await)
+    }
+
+    fn holders(&self, tenants: Vec<TenantId>) -> LedgerFuture<'_, Vec<(TenantId, String)>> {
+        self.read(async move |session| leases::holders(session, &tenants).await)
     }
 
     fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>> {

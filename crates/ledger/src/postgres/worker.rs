@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::claim::Standing;
 use super::connect::Connector;
 use super::fault::{Done, Fault};
+use super::hints::Ear;
 use super::session::Session;
 use super::{PgOptions, schema};
 use crate::LedgerError;
@@ -56,6 +57,7 @@ pub(super) struct Worker {
     /// Taken when the worker is dropped.
     queue: Option<mpsc::Sender<Job>>,
     closing: watch::Sender<bool>,
+    ear: Ear,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct Engine {
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) stand: watch::Sender<Standing>,
     pub(super) closing: watch::Receiver<bool>,
+    /// Where what other processes say goes.
+    pub(super) ear: Ear,
     pool: Pool,
 }
 
@@ -80,6 +84,8 @@ impl Worker {
         let (closing, is_closing) = watch::channel(false);
         let (opened, answer) = std::sync::mpsc::channel();
         let at = place.clone();
+        let ear = Ear::new();
+        let engine_ear = ear.clone();
         let serve = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -89,7 +95,8 @@ impl Worker {
                 }
             };
             let (stand, standing) = watch::channel(Standing::Unclaimed);
-            let engine = Rc::new(Engine { place: at, connector, standing, stand, closing: is_closing, pool });
+            let engine =
+                Rc::new(Engine { place: at, connector, standing, stand, closing: is_closing, ear: engine_ear, pool });
             runtime.block_on(async {
                 let ready = engine.prepare(read_only).await.map_err(|fault| fault.at(&engine.place));
                 let failed = ready.is_err();
@@ -104,11 +111,16 @@ impl Worker {
         let cannot = |error: std::io::Error| LedgerError::CannotOpen { place: place.clone(), source: Arc::new(error) };
         let thread = std::thread::Builder::new().name("ledger-postgres".to_owned()).spawn(serve).map_err(cannot)?;
         answer.recv().unwrap_or_else(|_| Err(LedgerError::ThreadGone { place: place.clone() }))?;
-        Ok(Self { place, queue: Some(queue), closing, thread: Some(thread) })
+        Ok(Self { place, queue: Some(queue), closing, ear, thread: Some(thread) })
     }
 
     pub(super) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Where what other processes say is heard, as long as this handle claims the database.
+    pub(super) fn ear(&self) -> &Ear {
+        &self.ear
     }
 
     /// Carries out one call. `work` may be run more than once; only its last result counts, as only its last effect does.

@@ -188,7 +188,9 @@ pub(super) fn replace_segments(
              WHERE tenant = ?1 AND date = ?2 AND number = ?3 AND part = ?4 AND obsolete_since IS NULL
              RETURNING stored_at",
         )?
-        .query_row(params![tenant, segment.date, count(segment.commit.0), count(segment.part), ms(now)], |row| row.get(0))
+        .query_row(params![tenant, segment.date, count(segment.commit.0), count(segment.part), ms(now)], |row| {
+            row.get(0)
+        })
         .optional()?;
         let Some(hidden) = hidden else {
             return Err(LedgerError::SegmentNotVisible { tenant: id, segment: name(segment) }.into());

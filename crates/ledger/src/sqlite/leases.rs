@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::lease::{Epoch, Fleet, Lease, Peer, WorkerId};
+use engine::lease::{Epoch, Fleet, Lease, Peer, WorkerId, WorkerRow};
 use protocol::ids::TenantId;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -13,7 +13,7 @@ use super::SqliteLedger;
 use super::fault::Done;
 use super::rows::{counted, sql, tenant_id};
 use crate::values::{count, message};
-use crate::{Ledger, LedgerError, LedgerFuture, Workers};
+use crate::{Hints, Ledger, LedgerError, LedgerFuture, Workers};
 
 impl Workers for SqliteLedger {
     fn alive(&self, worker: WorkerId, name: String, lease_time: Duration) -> LedgerFuture<'_, Fleet> {
@@ -34,6 +34,18 @@ impl Workers for SqliteLedger {
 
     fn leave(&self, worker: WorkerId) -> LedgerFuture<'_, u64> {
         self.write(move |connection| leave(connection, worker))
+    }
+
+    fn bury_others(&self, worker: WorkerId) -> LedgerFuture<'_, ()> {
+        self.write(move |connection| {
+            sql(connection, "UPDATE worker SET expires_at = 0 WHERE worker <> ?1")?.execute(params![worker.0])?;
+            Ok(())
+        })
+    }
+
+    /// A file's workers are in one process, which tells itself.
+    fn hints(&self) -> Hints {
+        Hints::none()
     }
 
     fn under(&self, lease: Lease) -> Arc<dyn Ledger> {
@@ -164,4 +176,22 @@ pub(super) fn drop_tenant(connection: &Connection, tenant: TenantId) -> Done<()>
     )?
     .execute([tenant.as_uuid().as_bytes()])?;
     Ok(())
+}
+
+pub(super) fn workers(connection: &Connection) -> Done<Vec<WorkerRow>> {
+    let now = now(connection)?;
+    let mut statement = sql(connection, "SELECT name, held, expires_at > ?1 FROM worker ORDER BY name, worker")?;
+    let worker =
+        |row: &rusqlite::Row<'_>| Ok(WorkerRow { name: row.get(0)?, held: counted(row, 1)?, is_alive: row.get(2)? });
+    Ok(statement.query_map([now], worker)?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn holders(connection: &Connection, tenants: &[TenantId]) -> Done<Vec<(TenantId, String)>> {
+    let text = "SELECT w.name FROM tenant t JOIN worker w ON w.worker = t.lease_worker WHERE t.id = ?1";
+    let mut holders = Vec::new();
+    for tenant in tenants {
+        let name = sql(connection, text)?.query_row([tenant.as_uuid().as_bytes()], |row| row.get(0)).optional()?;
+        holders.extend(name.map(|name| (*tenant, name)));
+    }
+    Ok(holders)
 }

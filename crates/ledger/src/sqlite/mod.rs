@@ -14,7 +14,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
-use engine::lease::Lease;
+use engine::lease::{Lease, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -436,6 +436,14 @@ impl Ledger for SqliteLedger {
 
     fn damaged_segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<DamagedSegment>> {
         self.read(move |connection| commits::damaged_segments(connection, tenant))
+    }
+
+    fn workers(&self) -> LedgerFuture<'_, Vec<WorkerRow>> {
+        self.read(leases::workers)
+    }
+
+    fn holders(&self, tenants: Vec<TenantId>) -> LedgerFuture<'_, Vec<(TenantId, String)>> {
+        self.read(move |connection| leases::holders(connection, &tenants))
     }
 
     fn quarantine(&self, tenant: TenantId, limit: u32) -> LedgerFuture<'_, Vec<QuarantineRow>> {

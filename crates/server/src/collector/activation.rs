@@ -203,6 +203,8 @@ impl Worker {
                     }
                     hold.until
                 }
+                // Another process has the tenant, and all that was under way is its to do.
+                Err(CommitFailure::Ledger(error)) if error.is_lost_lease() => return Next::Gone,
                 Err(failure) => {
                     let until = self.commit_failed(context, mode, memory, &failure).await;
                     let Some(until) = until else { return Next::Done };
@@ -296,6 +298,17 @@ impl Worker {
         memory.was_here = false;
         tracing::info!(tenant = %self.tenant, "the tenant was purged; nothing of it is left here");
         Ok(())
+    }
+
+    /// The tenant is not this process's any more. Should it have been purged, what was just being written for it goes as well;
+    /// a ledger that cannot say so now leaves that to the next purge.
+    pub(super) async fn leave_to_others(&self, context: &Context) -> TenantId {
+        let mut memory = Memory::default();
+        memory.was_here = true;
+        if let Err(error) = self.leave(context, &mut memory).await {
+            tracing::debug!(tenant = %self.tenant, error = crate::chain(&error), "it is not known whether it was purged");
+        }
+        self.tenant
     }
 
     #[expect(clippy::too_many_arguments, reason = "one caller; a struct of these would be the round itself")]

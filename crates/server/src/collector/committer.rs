@@ -232,6 +232,11 @@ impl<'a> Committer<'a> {
         error: LedgerError,
         uncertain: bool,
     ) -> Result<(), CommitFailure> {
+        if error.is_lost_lease() {
+            // An earlier try may have been written before the lease was lost, and a commit of this number may be another's:
+            // whoever has the tenant knows which files are nobody's, and clears them away.
+            return Err(error.into());
+        }
         if uncertain {
             let tenant = self.context.ledger.tenant(self.tenant).await?;
             // There is one owner, so a commit of this number is ours.

@@ -2,10 +2,11 @@
 //!
 //! Never holds a tenant's state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::Archive;
+use engine::lease::Lease;
 use engine::model::Problem;
 use engine::problem::ProblemKind;
 use ledger::Ledger;
@@ -15,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::feed::Shared;
 use super::fetch::{LARGE_ELEMENTS, PIECE_BYTES};
 use super::progress::Board;
+use super::sharing::Sharing;
 use super::{CollectorParts, Webhooks};
 use crate::clock::{Clock, ServerClock, SureClock};
 use crate::credential::keyring::{Keyring, KeyringParts};
@@ -34,11 +36,17 @@ pub(super) enum Proof {
     Commit,
 }
 
-/// Shared by all workers of one collector.
+/// What a tenant's worker works with: what it shares with all others of this collector, and a ledger and an archive, which are
+/// the tenant's own where tenants are shared out among processes.
 pub(super) struct Context {
-    pub(super) settings: Arc<Settings>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) archive: Archive,
+    common: Arc<Common>,
+}
+
+/// Shared by all workers of one collector.
+pub(super) struct Common {
+    pub(super) settings: Arc<Settings>,
     pub(super) clock: Arc<dyn Clock>,
     /// By which what is kept grows old.
     pub(super) sure_clock: SureClock,
@@ -64,10 +72,28 @@ pub(super) struct Context {
     renewed: Mutex<BTreeSet<TenantId>>,
     /// Elements that are large and not complete yet.
     pub(super) large_elements: Semaphore,
+    /// How tenants are come by, where they are shared out among processes.
+    pub(super) sharing: Option<Sharing>,
+    /// Those that are held, then.
+    pub(super) holding: Mutex<BTreeMap<TenantId, Lease>>,
+}
+
+impl std::ops::Deref for Context {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
 }
 
 impl Context {
-    pub(super) fn new(settings: Arc<Settings>, parts: &CollectorParts, board: Board, webhooks: Webhooks) -> Self {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        parts: &CollectorParts,
+        board: Board,
+        webhooks: Webhooks,
+        sharing: Option<Sharing>,
+    ) -> Self {
         let limits = &settings.limits;
         // Each blob under way may keep a piece while it waits for more; were that all there is, all would wait forever.
         let memory_total =
@@ -90,9 +116,7 @@ impl Context {
             Arc::clone(&server_clock),
             Arc::clone(&parts.metrics),
         );
-        Self {
-            ledger: Arc::clone(&parts.ledger),
-            archive: parts.archive.clone(),
+        let common = Common {
             clock: Arc::clone(&parts.clock),
             sure_clock: SureClock(server_clock),
             metrics: Arc::clone(&parts.metrics),
@@ -114,9 +138,32 @@ impl Context {
             renewed: Mutex::default(),
             large_elements: Semaphore::new(LARGE_ELEMENTS),
             settings,
-        }
+            sharing,
+            holding: Mutex::default(),
+        };
+        Self { ledger: Arc::clone(&parts.ledger), archive: parts.archive.clone(), common: Arc::new(common) }
     }
 
+    /// For who works under this lease.
+    pub(super) fn under(&self, lease: Lease) -> Self {
+        let ledger =
+            self.sharing.as_ref().map_or_else(|| Arc::clone(&self.ledger), |sharing| sharing.workers.under(lease));
+        let archive = self.archive.under(lease.epoch.0);
+        Self { ledger, archive, common: Arc::clone(&self.common) }
+    }
+
+    /// Ledger and archive to write what is this tenant's; `None` when the tenant is another process's.
+    pub(super) fn own(&self, tenant: TenantId) -> Option<(Arc<dyn Ledger>, Archive)> {
+        if self.sharing.is_none() {
+            return Some((Arc::clone(&self.ledger), self.archive.clone()));
+        }
+        let lease = self.holding.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).copied()?;
+        let own = self.under(lease);
+        Some((own.ledger, own.archive))
+    }
+}
+
+impl Common {
     /// A tenant has consented: what its worker has been waiting for may have come.
     pub(super) fn renew(&self, tenant: TenantId) {
         self.renewed.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);

@@ -20,6 +20,7 @@ mod progress;
 mod publishing;
 mod reception;
 pub mod segments;
+mod sharing;
 mod spool;
 mod subscriptions;
 mod supervisor;
@@ -37,6 +38,7 @@ use tokio::sync::mpsc;
 pub use operator::{CompactError, Compacted, OperatorError, PublishError, Started, compact, publish};
 pub use progress::{Activity, Board, Counts, Ended, Progress, RunReport, TenantProgress, TenantReport};
 pub use reception::Reception;
+pub use sharing::{Held, Sharing};
 
 use activation::Mode;
 use context::Context;
@@ -124,9 +126,14 @@ impl Collector {
 
     /// The same, with a say about webhooks.
     pub fn with_webhooks(settings: Settings, parts: &CollectorParts, webhooks: Webhooks) -> Self {
+        Self::sharing(settings, parts, webhooks, None)
+    }
+
+    /// The same for one of several processes that share the ledger's tenants out among themselves.
+    pub fn sharing(settings: Settings, parts: &CollectorParts, webhooks: Webhooks, sharing: Option<Sharing>) -> Self {
         let (sender, receiver) = mpsc::channel(WAKES);
         Self {
-            context: Arc::new(Context::new(Arc::new(settings), parts, Board::default(), webhooks)),
+            context: Arc::new(Context::new(Arc::new(settings), parts, Board::default(), webhooks, sharing)),
             wakes: (sender, tokio::sync::Mutex::new(receiver)),
         }
     }
@@ -185,10 +192,18 @@ impl Collector {
     ) -> Result<RunReport, CollectError> {
         // Two runs of one collector at a time would be two owners of a tenant.
         let mut wakes = self.wakes.1.lock().await;
-        let mut supervisor = Supervisor::new(Arc::clone(&self.context), mode, only);
+        let (keeper, holder) = match &self.context.sharing {
+            Some(sharing) => {
+                let (keeper, holder) = sharing::pair(sharing.clone(), self.waker(), self.reception());
+                (Some(keeper), Some(holder))
+            }
+            None => (None, None),
+        };
+        let mut supervisor = Supervisor::new(Arc::clone(&self.context), mode, only, holder);
         let stopped = tokio::select! {
             stopped = supervisor.run(&mut wakes, shutdown) => stopped?,
             never = self.context.keyring.watch() => match never {},
+            never = keep(keeper) => match never {},
             never = Uncollected::default().all_day(&self.context), if !mode.ends() => match never {},
         };
         if mode.ends() && !stopped && only.is_empty() {
@@ -198,10 +213,21 @@ impl Collector {
                 tracing::warn!(error = crate::chain(&error), "retention of tenants that are not collected waits");
             }
         }
+        if let Some(sharing) = &self.context.sharing {
+            // The keeper has gone by now, so nothing is taken after this.
+            sharing.leave().await;
+        }
         Ok(RunReport {
             ended: if stopped { Ended::Stopped } else { Ended::CaughtUp },
             tenants: supervisor.reports(),
             problem: self.context.board.snapshot_problem(),
         })
+    }
+}
+
+async fn keep(keeper: Option<sharing::Keeper>) -> std::convert::Infallible {
+    match keeper {
+        Some(keeper) => keeper.run().await,
+        None => std::future::pending().await,
     }
 }

@@ -7,16 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use engine::hindrance::AT_WORK_EVERY;
+use engine::lease::{Lease, to_give_back};
 use engine::model::{Tenant, TenantState};
 use engine::problem::ProblemKind;
 use engine::retry::ONCE_ATTEMPTS;
 use protocol::ids::TenantId;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -25,6 +26,7 @@ use super::activation::{Mode, Next, Worker};
 use super::context::{Context, Proof};
 use super::judge;
 use super::progress::TenantReport;
+use super::sharing::{Holder, Standing, Word};
 
 /// After a bug ended an activation, the tenant waits this long: soon enough to recover from a passing one, seldom enough
 /// not to spin on a lasting one.
@@ -46,12 +48,19 @@ pub(super) struct Supervisor {
     noted_at_work: Option<Instant>,
     /// How often in a row the ledger could not say who is there.
     looks_failed: u32,
+    /// Where tenants are shared out among processes.
+    holder: Option<Holder>,
+    /// All tenants there are, then: one that is taken is not read again.
+    known: BTreeMap<TenantId, Tenant>,
 }
 
 /// One tenant under supervision.
 struct Entry {
     worker: Arc<Worker>,
+    context: Arc<Context>,
     state: State,
+    /// Ends what is under way at once.
+    abort: Option<AbortHandle>,
     /// Somebody asked for an activation while one was under way.
     woken: bool,
     /// Seen active while an activation was under way, which may have found it paused before that.
@@ -71,13 +80,15 @@ enum State {
 enum Event {
     Shutdown,
     LookForTenants,
+    Heard(Word),
+    Distrust,
     Ended(Result<(Id, (TenantId, Next)), JoinError>),
     StartOne,
     Wake(TenantId),
 }
 
 impl Supervisor {
-    pub(super) fn new(context: Arc<Context>, mode: Mode, only: &[TenantId]) -> Self {
+    pub(super) fn new(context: Arc<Context>, mode: Mode, only: &[TenantId], holder: Option<Holder>) -> Self {
         Self {
             context,
             mode,
@@ -89,6 +100,8 @@ impl Supervisor {
             revision: 0,
             noted_at_work: None,
             looks_failed: 0,
+            holder,
+            known: BTreeMap::new(),
         }
     }
 
@@ -113,6 +126,7 @@ impl Supervisor {
             let event = tokio::select! {
                 biased;
                 () = &mut shutdown => Event::Shutdown,
+                word = hear(&mut self.holder) => word,
                 Some(ended) = self.running.join_next_with_id() => Event::Ended(ended),
                 _ = look.tick() => Event::LookForTenants,
                 Some(tenant) = wakes.recv() => Event::Wake(tenant),
@@ -120,8 +134,21 @@ impl Supervisor {
             };
             match event {
                 Event::Shutdown => {
+                    if let Some(holder) = &mut self.holder {
+                        // Nothing more is taken.
+                        holder.words.close();
+                    }
                     self.stop_all().await;
                     return Ok(true);
+                }
+                Event::Heard(Word::Standing(standing)) => self.heard(&standing),
+                Event::Heard(Word::Look) => self.look_again().await,
+                Event::Distrust => {
+                    tracing::error!("the ledger has not confirmed in time what is held: all tenants are let go");
+                    drop(self.hold_only(&[]));
+                    if let Some(holder) = &mut self.holder {
+                        holder.trusted_until = None;
+                    }
                 }
                 Event::LookForTenants => {
                     self.look_again().await;
@@ -131,11 +158,13 @@ impl Supervisor {
                 Event::Ended(ended) => self.ended(ended),
                 Event::StartOne => self.start_one(),
                 Event::Wake(tenant) => {
-                    // Whoever wakes a tenant may have added it a moment ago; the next tick finds what this look cannot.
-                    if !self.entries.contains_key(&tenant)
-                        && let Err(error) = self.look_for_tenants().await
-                    {
-                        tracing::debug!(%tenant, %error, "the ledger cannot say who has come");
+                    // Whoever wakes a tenant may have added it a moment ago; the next tick finds what this look cannot. What
+                    // another process has is not looked at.
+                    if !self.entries.contains_key(&tenant) && !self.known.contains_key(&tenant) {
+                        if let Err(error) = self.look_for_tenants().await {
+                            tracing::debug!(%tenant, %error, "the ledger cannot say who has come");
+                        }
+                        self.holder.iter().for_each(Holder::call);
                     }
                     self.wake(tenant);
                 }
@@ -155,7 +184,8 @@ impl Supervisor {
     /// more, lest the run ends with a trouble that is over.
     fn is_done(&self) -> bool {
         let asks_again = (1..ONCE_ATTEMPTS).contains(&self.looks_failed);
-        self.running.is_empty() && self.due.is_empty() && !asks_again
+        let has_all = self.holder.as_ref().is_none_or(|holder| holder.is_everything);
+        self.running.is_empty() && self.due.is_empty() && !asks_again && has_all
     }
 
     /// Looks for tenants now and then. A ledger that is busy now is asked again at the next tick, and what it was said to be
@@ -197,17 +227,19 @@ impl Supervisor {
         let (stop, stopped) = watch::channel(false);
         entry.state = State::Running(stop);
         (entry.woken, entry.resumed) = (false, false);
-        let (worker, context, mode) = (Arc::clone(&entry.worker), Arc::clone(&self.context), self.mode);
+        let (worker, context, mode) = (Arc::clone(&entry.worker), Arc::clone(&entry.context), self.mode);
         let span = tracing::debug_span!("activation", %tenant);
         let work = async move { (tenant, worker.activate(&context, mode, stopped).await) };
         let handle = self.running.spawn(work.instrument(span));
         self.names.insert(handle.id(), tenant);
+        entry.abort = Some(handle);
     }
 
     fn ended(&mut self, ended: Result<(Id, (TenantId, Next)), JoinError>) {
         let (tenant, next) = match ended {
             Ok((id, (tenant, next))) => {
-                self.names.remove(&id);
+                // One that was dropped meanwhile has nothing to say: the tenant is another's, or begun with anew.
+                let Some(_) = self.names.remove(&id) else { return };
                 (tenant, next)
             }
             Err(error) => {
@@ -217,6 +249,9 @@ impl Supervisor {
                 (tenant, if self.mode.ends() { Next::Done } else { Next::At(Instant::now() + AFTER_BUG) })
             }
         };
+        if self.holder.as_ref().is_some_and(|holder| holder.leaving.contains(&tenant)) {
+            return self.let_go(tenant);
+        }
         let Some(entry) = self.entries.get_mut(&tenant) else { return };
         let next = if matches!(next, Next::Gone) && entry.resumed { Next::At(Instant::now()) } else { next };
         match next {
@@ -256,6 +291,11 @@ impl Supervisor {
     /// Reads which tenants have changed, and acts on what an operator changed.
     async fn look_for_tenants(&mut self) -> Result<(), ledger::LedgerError> {
         let (revision, mut tenants) = self.context.ledger.tenants_since(self.revision).await?;
+        if self.holder.is_some() {
+            self.known.extend(tenants.iter().map(|tenant| (tenant.id, tenant.clone())));
+            let holding = self.holding();
+            tenants.retain(|tenant| holding.contains_key(&tenant.id));
+        }
         tenants.retain(|tenant| self.only.is_empty() || self.only.contains(&tenant.id));
         let is_new: Vec<bool> = tenants
             .iter()
@@ -275,6 +315,102 @@ impl Supervisor {
         Ok(())
     }
 
+    fn holding(&self) -> BTreeMap<TenantId, Lease> {
+        self.context.holding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The ledger has said what we hold, and what is too much.
+    fn heard(&mut self, word: &Standing) {
+        let Some(holder) = &mut self.holder else { return };
+        let held = holder.held(word);
+        for entry in self.hold_only(&held) {
+            // Nobody waits for it, but the end of the run.
+            self.running.spawn(async move {
+                let tenant = entry.worker.leave_to_others(&entry.context).await;
+                (tenant, Next::Gone)
+            });
+        }
+        let Some(holder) = &mut self.holder else { return };
+        holder.trusted_until = Some(word.trusted_until);
+        holder.is_everything = word.is_everything;
+        let many = word.give_back.saturating_sub(holder.on_the_way());
+        let is_busy =
+            |tenant: &TenantId| self.entries.get(tenant).is_some_and(|entry| matches!(entry.state, State::Running(_)));
+        let staying = held.iter().filter(|lease| !holder.leaving.contains(&lease.tenant));
+        let going = to_give_back(staying.map(|lease| (*lease, is_busy(&lease.tenant))).collect(), many);
+        for lease in going {
+            if let Some(holder) = &mut self.holder {
+                holder.leaving.insert(lease.tenant);
+            }
+            match self.entries.get(&lease.tenant).map(|entry| &entry.state) {
+                Some(State::Running(stop)) => {
+                    stop.send_replace(true);
+                }
+                _ => self.let_go(lease.tenant),
+            }
+        }
+    }
+
+    /// Whatever is not among these is let go at this instant: another may have it. What is new is begun with. Returns what was
+    /// let go.
+    fn hold_only(&mut self, held: &[Lease]) -> Vec<Entry> {
+        let held: BTreeMap<TenantId, Lease> = held.iter().map(|lease| (lease.tenant, *lease)).collect();
+        let before =
+            std::mem::replace(&mut *self.context.holding.lock().unwrap_or_else(PoisonError::into_inner), held.clone());
+        let mut dropped = Vec::new();
+        for (tenant, _) in before.iter().filter(|(tenant, lease)| held.get(tenant) != Some(*lease)) {
+            dropped.extend(self.drop_tenant(*tenant));
+            if let Some(holder) = &mut self.holder {
+                holder.leaving.remove(tenant);
+            }
+        }
+        let new: Vec<Tenant> = held
+            .iter()
+            .filter(|(tenant, lease)| before.get(tenant) != Some(*lease))
+            .filter_map(|(tenant, _)| self.known.get(tenant).cloned())
+            .filter(|tenant| self.only.is_empty() || self.only.contains(&tenant.id))
+            .collect();
+        let fleet = self.entries.len() + new.len();
+        self.context.requests.tokens.expect_tenants(fleet);
+        let (pace, now) = (engine::token::pace(fleet), Instant::now());
+        for (number, tenant) in new.iter().enumerate() {
+            self.tenant_changed(tenant, now + engine::token::first_turn(number, pace));
+        }
+        dropped
+    }
+
+    /// Nothing of this tenant is under way any more; others may have it.
+    fn let_go(&mut self, tenant: TenantId) {
+        self.drop_tenant(tenant);
+        let lease = self.context.holding.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+        if let (Some(holder), Some(lease)) = (&mut self.holder, lease) {
+            holder.let_go(lease);
+        }
+    }
+
+    /// Forgets a tenant at once: dropping is as safe as stopping.
+    fn drop_tenant(&mut self, tenant: TenantId) -> Option<Entry> {
+        let entry = self.entries.remove(&tenant)?;
+        match entry.state {
+            State::Due(at) => {
+                self.due.remove(&(at, tenant));
+            }
+            State::Running(_) => {
+                let task = self.names.iter().find(|(_, name)| **name == tenant).map(|(id, _)| *id);
+                if let Some(task) = task {
+                    self.names.remove(&task);
+                }
+                if let Some(abort) = &entry.abort {
+                    abort.abort();
+                }
+            }
+            State::Done => {}
+        }
+        self.context.board.dismiss(tenant);
+        self.context.requests.tokens.forget(tenant);
+        Some(entry)
+    }
+
     /// `first` is when a tenant that is not here yet begins.
     fn tenant_changed(&mut self, tenant: &Tenant, first: Instant) {
         let active = tenant.state == TenantState::Active;
@@ -284,9 +420,14 @@ impl Supervisor {
         match (self.entries.get_mut(&tenant.id), active) {
             (None, true) => {
                 // A run that ends by itself takes the tenants there are when it begins; late ones are the next run's.
-                let worker = Arc::new(Worker::new(tenant.id, &self.context));
-                self.entries
-                    .insert(tenant.id, Entry { worker, state: State::Due(first), woken: false, resumed: false });
+                let lease =
+                    self.context.holding.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant.id).copied();
+                let context =
+                    lease.map_or_else(|| Arc::clone(&self.context), |lease| Arc::new(self.context.under(lease)));
+                let worker = Arc::new(Worker::new(tenant.id, &context));
+                let state = State::Due(first);
+                let entry = Entry { worker, context, state, abort: None, woken: false, resumed: false };
+                self.entries.insert(tenant.id, entry);
                 self.due.insert((first, tenant.id));
             }
             (Some(entry), false) => match &mut entry.state {
@@ -345,5 +486,16 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// What the keeper says, or that it has been silent for too long. For ever, where there is none.
+async fn hear(holder: &mut Option<Holder>) -> Event {
+    let Some(holder) = holder else { return std::future::pending().await };
+    let (words, until) = (&mut holder.words, holder.trusted_until);
+    tokio::select! {
+        biased;
+        () = sleep_until(until) => Event::Distrust,
+        Some(word) = words.recv() => Event::Heard(word),
     }
 }

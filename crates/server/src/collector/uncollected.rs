@@ -65,14 +65,15 @@ impl Uncollected {
     }
 
     async fn one(&mut self, context: &Context, tenant: TenantId, grace: Grace) -> Result<(), CommitFailure> {
-        let still = context.ledger.tenant(tenant).await?;
+        let Some((ledger, archive)) = context.own(tenant) else { return Ok(()) };
+        let still = ledger.tenant(tenant).await?;
         let Some(known) = still.filter(|tenant| tenant.state != TenantState::Active) else { return Ok(()) };
         // A turn of our own: nobody else works on its files. Should it be resumed at this very moment, its worker finds
         // segments that are not visible any more and asks them in vain for repeats that cannot come.
         let files = Arc::default();
         let house = House {
-            ledger: &*context.ledger,
-            archive: &context.archive,
+            ledger: &*ledger,
+            archive: &archive,
             clock: &context.sure_clock,
             metrics: &context.metrics,
             slot: &context.merge_slot,

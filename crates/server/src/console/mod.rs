@@ -4,6 +4,7 @@
 //! Never changes anything, never reaches the internet by itself (loopback unless told otherwise), and answers a browser
 //! only by names of this machine, so that no web page elsewhere can read it through a name it has bent to 127.0.0.1.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 
 mod views;
 
-use views::{ClockView, CountsView, CredentialView, Paged, PagedCoverage, StatusView, TenantView};
+use views::{ClockView, CountsView, CredentialView, Paged, PagedCoverage, StatusView, TenantView, WorkerView};
 
 /// Tenants in one answer unless fewer are asked for. Ten thousand tenants are read page by page.
 const PAGE_MAX: usize = 500;
@@ -114,6 +115,8 @@ async fn status(State(parts): State<ConsoleParts>) -> Json<StatusView> {
         problem: progress.problem.as_ref().map(ProblemItem::from),
         clock: parts.metrics.clock_seen_ahead().map(ClockView::new),
         credentials: progress.credentials.iter().map(CredentialView::from).collect(),
+        // A ledger that does not answer is the problem above.
+        workers: parts.ledger.workers().await.unwrap_or_default().into_iter().map(WorkerView::from).collect(),
     })
 }
 
@@ -132,13 +135,19 @@ struct Page {
 
 async fn tenants(State(parts): State<ConsoleParts>, Query(page): Query<Page>) -> Result<Response, ConsoleError> {
     let (tenants, next) = parts.page(&page).await?;
-    let tenants: Vec<_> = tenants.iter().map(|tenant| TenantView::new(tenant, &parts.board)).collect();
+    let mut holders: HashMap<TenantId, String> =
+        parts.ledger.holders(tenants.iter().map(|tenant| tenant.id).collect()).await?.into_iter().collect();
+    let view = |tenant: &Tenant| TenantView::new(tenant, holders.remove(&tenant.id), &parts.board);
+    let tenants: Vec<_> = tenants.iter().map(view).collect();
     Ok(Json(Paged { items: tenants, next }).into_response())
 }
 
 async fn tenant(State(parts): State<ConsoleParts>, Path(id): Path<TenantId>) -> Result<Response, ConsoleError> {
     match parts.ledger.tenant(id).await? {
-        Some(tenant) => Ok(Json(TenantView::new(&tenant, &parts.board)).into_response()),
+        Some(tenant) => {
+            let holder = parts.ledger.holders(vec![id]).await?.pop().map(|(_, name)| name);
+            Ok(Json(TenantView::new(&tenant, holder, &parts.board)).into_response())
+        }
         None => Ok((StatusCode::NOT_FOUND, format!("tenant {id} is not known here\n")).into_response()),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Never shows a secret: there is none in the nouns.
 
+use engine::lease::WorkerRow;
 use engine::model::Tenant;
 use protocol::ids::TenantId;
 use serde::Serialize;
@@ -43,6 +44,23 @@ pub(super) struct StatusView {
     pub(super) clock: Option<ClockView>,
     /// The app's credentials, in the order of the configuration.
     pub(super) credentials: Vec<CredentialView>,
+    /// Who shares the ledger's tenants; absent where there is one collector. All else here is of this one alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) workers: Vec<WorkerView>,
+}
+
+#[derive(Serialize)]
+pub(super) struct WorkerView {
+    pub(super) name: String,
+    pub(super) tenants: u64,
+    /// Whether it has said so lately; the tenants of one that has not are taken by others.
+    pub(super) alive: bool,
+}
+
+impl From<WorkerRow> for WorkerView {
+    fn from(row: WorkerRow) -> Self {
+        Self { name: row.name, tenants: row.held, alive: row.is_alive }
+    }
 }
 
 #[derive(Serialize)]
@@ -152,6 +170,10 @@ pub(super) struct TenantView {
     pub(super) last_commit: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<ProblemItem>,
+    /// The worker that has it; absent where there is one collector, and while nobody has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) worker: Option<String>,
+    /// From here on: by the worker that is asked, if it has the tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +183,7 @@ pub(super) struct TenantView {
 }
 
 impl TenantView {
-    pub(super) fn new(tenant: &Tenant, board: &Board) -> Self {
+    pub(super) fn new(tenant: &Tenant, worker: Option<String>, board: &Board) -> Self {
         let progress = board.tenant(tenant.id);
         Self {
             tenant_id: tenant.id,
@@ -171,6 +193,7 @@ impl TenantView {
             collect_from: Time(tenant.collect_from),
             last_commit: tenant.last_commit.0,
             problem: tenant.problem.as_ref().map(ProblemItem::from),
+            worker,
             pending: progress.as_ref().map(|progress| progress.pending),
             damaged_segments: progress.as_ref().map(|progress| progress.damaged_segments),
             since_start: progress.as_ref().map(|progress| CountsView::from(&progress.counts)),

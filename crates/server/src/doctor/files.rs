@@ -9,6 +9,7 @@ use archive::{Archive, ArchiveOptions};
 use engine::checkup::{Verdict, judge_space};
 use engine::model::{Tenant, TenantState};
 use ledger::{Ledger, LedgerError, Location};
+use protocol::ids::TenantId;
 
 use super::report::{Cause, Step};
 use crate::safe::Safe;
@@ -151,6 +152,30 @@ fn judge_ledger(name: String, tenants: &[Tenant]) -> Step {
                 format!("tenant {id}: {}", problem.message),
                 format!("look at one of them: `tenantry doctor --tenant {id}`; `tenantry tenant list` names all"),
             ),
+    }
+}
+
+/// Who shares the tenants, and who has this one; nothing to say where there is one collector, or none.
+pub(super) async fn workers(known: Option<&Known>, tenant: Option<TenantId>) -> Option<Step> {
+    let (ledger, _) = known?;
+    let workers = ledger.workers().await.ok().filter(|workers| !workers.is_empty())?;
+    let mut result: Vec<String> =
+        workers.iter().map(|worker| format!("{} has {} tenant(s)", worker.name, worker.held)).collect();
+    if let Some(tenant) = tenant {
+        let holder = ledger.holders(vec![tenant]).await.ok()?.pop();
+        let holder = holder.map_or_else(|| "nobody".to_owned(), |(_, name)| name);
+        result.push(format!("tenant {tenant} is held by {holder}"));
+    }
+    let result = result.join("; ");
+    match workers.iter().find(|worker| !worker.is_alive && worker.held > 0) {
+        None => Some(Step::ok("workers", "", result)),
+        Some(silent) => Some(Step::warning("workers", "", result).explained(
+            format!(
+                "{} has not said for the lease time that it is alive, and nobody has taken its tenants",
+                silent.name
+            ),
+            "start a worker (`tenantry serve`): it takes them within seconds",
+        )),
     }
 }
 

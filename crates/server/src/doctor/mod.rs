@@ -124,6 +124,7 @@ pub async fn examine(subject: &Subject<'_>, before: Vec<Step>, tell: &mut (dyn F
     book.extend(files::disk(&places));
     let (step, known) = files::ledger(subject.ledger).await;
     book.push(step);
+    book.extend(files::workers(known.as_ref(), subject.tenant).await.into_iter().collect());
     book.push(files::sealed(subject.keys.clone(), known.as_ref()).await);
     book.push(files::archive(subject.archive, known.as_ref()).await);
     if let Ok(options) = subject.archive {

@@ -12,6 +12,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
+use engine::lease::WorkerRow;
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -146,6 +147,8 @@ delegate! {
     fn obsolete_deleted(tenant: TenantId, segments: Vec<SegmentRow>) -> ();
     fn set_segment_problem(tenant: TenantId, segment: SegmentRow, problem: Option<String>, now: Timestamp) -> ();
     fn damaged_segments(tenant: TenantId) -> Vec<DamagedSegment>;
+    fn workers() -> Vec<WorkerRow>;
+    fn holders(tenants: Vec<TenantId>) -> Vec<(TenantId, String)>;
     fn quarantine(tenant: TenantId, limit: u32) -> Vec<QuarantineRow>;
     fn losses(tenant: TenantId, limit: u32) -> Vec<LostContent>;
     fn coverage(tenant: TenantId) -> Vec<Coverage>;

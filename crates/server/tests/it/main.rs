@@ -49,6 +49,8 @@ mod rollover;
 #[cfg(test)]
 mod serve;
 #[cfg(test)]
+mod sharing;
+#[cfg(test)]
 mod tables;
 #[cfg(test)]
 mod trouble;

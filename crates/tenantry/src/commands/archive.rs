@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use server::archive::{Damage, Depth, Segment, Verified};
 use server::clock::SystemClock;
+use server::collector::Held;
 use server::collector::segments::{row_of, segment_of};
 use server::engine::model::Expired;
 use server::ledger::Ledger;
+use server::ledger::postgres::Company;
 use server::protocol::ids::TenantId;
 
 use super::{load, store};
@@ -149,10 +151,24 @@ async fn note(config: &Config, looked_at: &[Segment], known: &BTreeSet<PathBuf>,
 async fn compact(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let config = load(global)?;
     let _lock = store::lock(&config)?;
-    let ledger = store::open_ledger(&config)?;
+    let open = store::open_any_ledger(&config)?;
+    let _claim = open.claim(Company::Alone).await.map_err(store::claim_failure)?;
+    let ledger = open.shared();
     let archive = store::open_archive(&config, ledger.as_ref()).await?;
+    let held = match store::sharing(&config, &open) {
+        Some(sharing) => Some(Held::take(sharing).await.map_err(store::ledger_failure)?),
+        None => None,
+    };
     let (mut merged, mut into, mut expired) = (0, 0, Expired::default());
     for tenant in store::selected_tenants(ledger.as_ref(), ids).await? {
+        let (ledger, archive) = match &held {
+            None => (ledger.clone(), archive.clone()),
+            Some(held) => match held.tenant(tenant.id, &archive) {
+                Some(own) => own,
+                // Added this moment, so there is nothing to merge.
+                None => continue,
+            },
+        };
         let keep = (config.retention, config.tables);
         let done = server::collector::compact(ledger.as_ref(), &archive, &SystemClock, keep, tenant.id)
             .await
@@ -161,6 +177,9 @@ async fn compact(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
         into += done.added;
         expired.segments += done.expired.segments;
         expired.records += done.expired.records;
+    }
+    if let Some(held) = held {
+        held.leave().await;
     }
     if global.json {
         return present::print_json(&json!({
@@ -181,7 +200,9 @@ async fn publish(global: &Global, ids: &[TenantId], rebuild: bool) -> Result<(),
         return Err(Failure::new(Code::Config, "no tables are published: set tables = \"delta\" under [archive]"));
     };
     let _lock = store::lock(&config)?;
-    let ledger = store::open_ledger(&config)?;
+    let open = store::open_any_ledger(&config)?;
+    let _claim = open.claim(Company::Alone).await.map_err(store::claim_failure)?;
+    let ledger = open.shared();
     let archive = store::open_archive(&config, ledger.as_ref()).await?;
     let (mut tenants, mut entries) = (0, 0);
     for tenant in store::selected_tenants(ledger.as_ref(), ids).await? {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use server::clock::SystemClock;
-use server::collector::{Board, Ended, Progress, RunReport, Webhooks};
+use server::collector::{Board, Ended, Progress, RunReport, Sharing, Webhooks};
 use server::ledger::Ledger;
-use server::ledger::postgres::Claim;
+use server::ledger::postgres::{Claim, Company};
 use server::metrics::Metrics;
 use server::transport::{HttpTransport, Timeouts};
 use server::{Collector, CollectorParts};
@@ -25,7 +25,7 @@ use crate::{logging, present};
 pub(crate) async fn run(global: &Global, args: CollectArgs) -> Result<(), Failure> {
     debug_assert!(args.once, "clap requires --once");
     let config = load(global)?;
-    let collector = open(&config, Webhooks::LeaveAlone).await?;
+    let collector = open(&config, Webhooks::LeaveAlone, Company::Alone).await?;
     store::selected_tenants(collector.ledger.as_ref(), &args.tenant).await?;
     let painter = Painter::start(global, collector.collector.board().clone());
     let report = collector.collector.collect_once(&args.tenant, stop_signal()).await;
@@ -51,16 +51,19 @@ pub(crate) struct OpenCollector {
     lock: Option<server::instance::InstanceLock>,
 }
 
-/// Opens everything a collector needs, in the order that gives the clearest refusal.
-pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenCollector, Failure> {
+/// Opens everything a collector needs, in the order that gives the clearest refusal. `company` says whether others may be at
+/// work on a shared ledger meanwhile.
+pub(crate) async fn open(config: &Config, webhooks: Webhooks, company: Company) -> Result<OpenCollector, Failure> {
     let settings = store::settings(config)?;
     for note in config.not_carried_out() {
         tracing::warn!("{note}");
     }
     let lock = store::lock(config)?;
     let ledger = store::open_any_ledger(config)?;
-    let claim = ledger.claim().await.map_err(store::claim_failure)?;
-    let assembled = assemble(config, &ledger.shared(), settings, webhooks).await?;
+    let claim = ledger.claim(company).await.map_err(store::claim_failure)?;
+    let sharing = store::sharing(config, &ledger);
+    let sharing = sharing.map(|sharing| Sharing { alone: company == Company::Alone, ..sharing });
+    let assembled = assemble(config, &ledger.shared(), settings, webhooks, sharing).await?;
     let open = OpenCollector { claim, lock: Some(lock), ..assembled };
     // A key that does not fit is no reason to stop collecting: it is said here, by `doctor`, and wherever a secret is missed.
     if let Err(error) = store::safe(config, open.ledger.clone())?.check().await {
@@ -71,7 +74,7 @@ pub(crate) async fn open(config: &Config, webhooks: Webhooks) -> Result<OpenColl
 
 /// The same for a command that asks Microsoft something while a collector may be running; it collects nothing.
 pub(crate) async fn open_beside(config: &Config) -> Result<OpenCollector, Failure> {
-    assemble(config, &store::open_ledger(config)?, store::settings(config)?, Webhooks::LeaveAlone).await
+    assemble(config, &store::open_ledger(config)?, store::settings(config)?, Webhooks::LeaveAlone, None).await
 }
 
 async fn assemble(
@@ -79,6 +82,7 @@ async fn assemble(
     ledger: &Arc<dyn Ledger>,
     settings: server::settings::Settings,
     webhooks: Webhooks,
+    sharing: Option<Sharing>,
 ) -> Result<OpenCollector, Failure> {
     let archive = store::open_archive(config, ledger.as_ref()).await?;
     let transport =
@@ -91,7 +95,7 @@ async fn assemble(
         clock: Arc::new(SystemClock),
         metrics: metrics.clone(),
     };
-    let collector = Collector::with_webhooks(settings, &parts, webhooks);
+    let collector = Collector::sharing(settings, &parts, webhooks, sharing);
     Ok(OpenCollector { collector, ledger: ledger.clone(), metrics, claim: None, lock: None })
 }
 

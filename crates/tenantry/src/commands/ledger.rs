@@ -46,7 +46,7 @@ fn location(config: &Config, flag: &str, url: &str, password_file: Option<&Path>
         ));
     }
     let (configured, roots) = match &config.ledger {
-        LedgerConfig::Database { address, password_file } => {
+        LedgerConfig::Database { address, password_file, .. } => {
             (password_file.as_deref(), address.root_certificate().map(Path::to_owned))
         }
         LedgerConfig::File(_) => (None, None),

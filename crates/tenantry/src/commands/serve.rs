@@ -8,6 +8,7 @@ use std::sync::Arc;
 use server::clock::SystemClock;
 use server::collector::Webhooks;
 use server::console::ConsoleParts;
+use server::ledger::postgres::Company;
 use server::site::PublicSite;
 use server::site::consent::ConsentSettings;
 use server::tls::Tls;
@@ -24,7 +25,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let stopping = stop_signal();
     let config = load(global)?;
     let webhooks = webhooks(&config);
-    let collector = open(&config, webhooks.clone()).await?;
+    let collector = open(&config, webhooks.clone(), Company::Workers).await?;
     let (console, address) = listen("the console", config.console_listen, "console.listen").await?;
     let public = match &config.public {
         Some(public) => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use server::archive::{Archive, ArchiveError, ArchiveOptions, refuse_new_ledger};
 use server::belonging;
+use server::collector::Sharing;
 use server::credential::{CertificateFiles, CredentialError, CredentialSummary, Password};
 use server::engine::model::{Tenant, TenantState};
 use server::instance::{InstanceError, InstanceLock};
@@ -181,7 +182,7 @@ pub(crate) fn safe_failure(error: SafeError) -> Failure {
 pub(crate) fn location(config: &Config) -> Location {
     match &config.ledger {
         LedgerConfig::File(path) => Location::File(path.clone()),
-        LedgerConfig::Database { address, password_file } => {
+        LedgerConfig::Database { address, password_file, .. } => {
             let password = ledger_password(password_file.as_deref());
             Location::Database(Box::new(PgOptions { password, ..PgOptions::at(address.clone()) }))
         }
@@ -223,6 +224,20 @@ pub(crate) fn open_any_ledger(config: &Config) -> Result<OpenLedger, Failure> {
         refuse_new_ledger(&archive_options(config)?).map_err(|error| not_of_this_archive(config, &error))?;
     }
     location.open().map_err(ledger_failure)
+}
+
+/// How a process comes by the tenants of a shared ledger; `None` for an embedded one, which has one collector.
+pub(crate) fn sharing(config: &Config, ledger: &OpenLedger) -> Option<Sharing> {
+    let LedgerConfig::Database { lease_time, .. } = &config.ledger else { return None };
+    Some(Sharing::new(ledger.workers(), worker_name(), *lease_time))
+}
+
+/// As people tell this process from others.
+fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let host: String = host.unwrap_or_default().trim().chars().filter(|c| !c.is_control()).take(100).collect();
+    let host = if host.is_empty() { "unnamed machine" } else { host.as_str() };
+    format!("{host}, process {}", std::process::id())
 }
 
 /// Whether there is a ledger to be read.

@@ -240,6 +240,8 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
             segments.len()
         ));
     }
+    // The workers of a shared ledger are elsewhere.
+    let is_shared = config.is_shared();
     // Beside a collector it goes as well: that one leaves the tenant, and takes with it what it was just writing.
     let lock = store::lock(config);
     if let Err(failure) = &lock
@@ -251,7 +253,7 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
         ledger.set_tenant_state(id, TenantState::Removed, store::now()).await.map_err(store::ledger_failure)?;
     }
     close_doors(ledger.as_ref(), id).await?;
-    if lock.is_err() {
+    if lock.is_err() || is_shared {
         wait_to_be_noticed().await;
     }
     // Whoever wants the records gone is not held up by Microsoft; what could not be stopped is said.
@@ -265,7 +267,7 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
     ledger.purge_tenant(id).await.map_err(store::ledger_failure)?;
     match archive.purge_tenant(id) {
         // It may write at this very moment, and removes what it has written when it is done.
-        Err(error) if lock.is_err() => {
+        Err(error) if lock.is_err() || is_shared => {
             tracing::warn!(tenant = %id, %error, "what the collector is writing goes as soon as it has left the tenant");
         }
         purged => purged.map_err(store::archive_failure)?,

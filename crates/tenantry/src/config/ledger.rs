@@ -3,12 +3,19 @@
 //! Never takes a password from the address: addresses are shown, logged and copied.
 
 use std::path::Path;
+use std::time::Duration;
 
+use server::engine::lease::LEASE_TIME;
 use server::ledger::postgres::PgAddress;
 
 use super::schema::LEDGER_PASSWORD_VARIABLE;
 use super::values::{Reader, scheme};
 use super::{ConfigError, LedgerConfig};
+
+/// Shorter, and an ordinary pause (a database that fails over, a full disk) costs a worker its tenants.
+const LEASE_TIME_LEAST: Duration = Duration::from_secs(3);
+/// Longer, and a dead worker's tenants wait for so long that notifications of theirs are missed.
+const LEASE_TIME_MOST: Duration = Duration::from_secs(10 * 60);
 
 /// A file, or a database that is named without its password.
 pub(super) fn ledger(reader: &Reader<'_>, data_dir: &Path) -> Result<LedgerConfig, ConfigError> {
@@ -16,8 +23,13 @@ pub(super) fn ledger(reader: &Reader<'_>, data_dir: &Path) -> Result<LedgerConfi
     let root_certificate = reader.path("ledger.root_certificate")?;
     let url = reader.text("ledger.url")?;
     let is_shared = url.as_deref().is_some_and(|url| url.starts_with("postgres"));
-    for (key, value) in [("ledger.password_file", &password_file), ("ledger.root_certificate", &root_certificate)] {
-        if value.is_some() && !is_shared {
+    let lease_time = reader.duration("ledger.lease_time", LEASE_TIME_LEAST..=LEASE_TIME_MOST)?;
+    for (key, is_set) in [
+        ("ledger.password_file", password_file.is_some()),
+        ("ledger.root_certificate", root_certificate.is_some()),
+        ("ledger.lease_time", lease_time.is_some()),
+    ] {
+        if is_set && !is_shared {
             return Err(reader.invalid(key, "is for a ledger in PostgreSQL only: set ledger.url".to_owned()));
         }
     }
@@ -38,5 +50,6 @@ pub(super) fn ledger(reader: &Reader<'_>, data_dir: &Path) -> Result<LedgerConfi
         return Err(reader.invalid("ledger.url", problem));
     }
     let address = address.with_root_certificate(root_certificate);
-    Ok(LedgerConfig::Database { address, password_file })
+    let lease_time = lease_time.unwrap_or(LEASE_TIME);
+    Ok(LedgerConfig::Database { address, password_file, lease_time })
 }

@@ -66,8 +66,9 @@ pub(crate) struct AppConfig {
 pub(crate) enum LedgerConfig {
     /// An embedded one in this file.
     File(PathBuf),
-    /// A shared one. Its password comes from the variable, or else from the file.
-    Database { address: PgAddress, password_file: Option<PathBuf> },
+    /// A shared one. Its password comes from the variable, or else from the file; for so long a worker's word counts that it is
+    /// alive.
+    Database { address: PgAddress, password_file: Option<PathBuf>, lease_time: Duration },
 }
 
 /// How collection goes.
@@ -126,6 +127,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Whether several processes may collect with one ledger.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.ledger, LedgerConfig::Database { .. })
+    }
+
     /// Reads the file (`--config`, else `TENANTRY_CONFIG`, else `tenantry.toml` here if there is one), lays the
     /// environment and the flags over it, and validates everything that is written anywhere.
     ///

@@ -35,6 +35,7 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("ledger.url", Kind::Text),
     ("ledger.password_file", Kind::Text),
     ("ledger.root_certificate", Kind::Text),
+    ("ledger.lease_time", Kind::Text),
     ("archive.url", Kind::Text),
     ("archive.retention", Kind::Text),
     ("archive.tables", Kind::Text),

@@ -323,7 +323,8 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         ("console.listen".to_owned(), config.console_listen.to_string()),
         ("secrets.key_file".to_owned(), config.key_file.display().to_string()),
     ];
-    if let LedgerConfig::Database { address, password_file } = &config.ledger {
+    if let LedgerConfig::Database { address, password_file, lease_time } = &config.ledger {
+        rows.push(("ledger.lease_time".to_owned(), format_duration(*lease_time)));
         if let Some(path) = password_file {
             rows.push(("ledger.password_file".to_owned(), path.display().to_string()));
         }

@@ -25,3 +25,4 @@ mod signals;
 mod stores;
 mod support;
 mod webhook;
+mod workers;

@@ -11,12 +11,25 @@ use crate::support::Home;
 /// The program, serving.
 pub(crate) struct Serving {
     child: Child,
-    log: BufReader<ChildStderr>,
+    /// Taken by whoever reads it to the end.
+    log: Option<BufReader<ChildStderr>>,
 }
 
 impl Serving {
     pub(crate) fn start(home: &Home) -> Self {
         Self::start_as(home.tenantry(&["--json", "serve"]))
+    }
+
+    /// The same with these variables.
+    pub(crate) fn start_with(home: &Home, variables: &[(&str, &str)]) -> Self {
+        let mut program = home.tenantry(&["--json", "serve"]);
+        program.envs(variables.iter().copied());
+        Self::start_as(program)
+    }
+
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// The same where whoever starts it has SIGHUP ignored, as `nohup` does.
@@ -39,7 +52,7 @@ impl Serving {
             .spawn()
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log }
+        Self { child, log: Some(log) }
     }
 
     /// Sends it a signal, such as `HUP`.
@@ -63,14 +76,23 @@ impl Serving {
     /// Reads the log up to the first line with this field, and returns its value.
     pub(crate) fn logged(&mut self, field: &str) -> String {
         let mut said = String::new();
+        let log = self.log.as_mut().expect("the log has not been given away");
         loop {
             let begun = said.len();
-            assert_ne!(self.log.read_line(&mut said).unwrap(), 0, "it ended before it said {field}:\n{said}");
+            assert_ne!(log.read_line(&mut said).unwrap(), 0, "it ended before it said {field}:\n{said}");
             let line: Value = serde_json::from_str(&said[begun..]).unwrap();
             if let Some(value) = line["fields"][field].as_str() {
                 return value.to_owned();
             }
         }
+    }
+}
+
+impl Serving {
+    /// What it says from now on is read and forgotten, so that it never waits for a reader.
+    pub(crate) fn forget_the_log(&mut self) {
+        let mut log = self.log.take().expect("the log has not been given away");
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::support::{Home, Microsoft, on_time};
 
 #[path = "../../../ledger/src/conformance/server.rs"]
 #[expect(dead_code, reason = "the ledger's own tests use what these do not")]
-mod server;
+pub(crate) mod server;
 
 fn microsoft(seed: u64, records: u64) -> Microsoft {
     let world =

@@ -2,30 +2,30 @@
 
 use super::Database;
 use crate::conformance::server::PgServer;
-use crate::conformance::{block_on, noon, tenant};
-use crate::postgres::ClaimError;
-use crate::{Ledger, LedgerError};
+use crate::conformance::{block_on, content, hours, noon, tenant};
+use crate::postgres::{ClaimError, Company};
+use crate::{Hint, Ledger, LedgerError, Workers};
 
 #[test]
 fn a_second_collector_is_refused_and_told_who_is_at_work_until_the_first_has_ended() {
     let server = PgServer::start();
     let (database, another) = (Database::new(&server), Database::new(&server));
     let (first, second) = (database.ledger(), database.ledger());
-    let claim = block_on(first.claim()).unwrap();
-    let error = block_on(second.claim()).unwrap_err();
+    let claim = block_on(first.claim(Company::Alone)).unwrap();
+    let error = block_on(second.claim(Company::Alone)).unwrap_err();
     assert!(matches!(error, ClaimError::Taken { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains(&format!("process {}", std::process::id())) && text.contains(&database.name), "{text}");
     assert!(block_on(second.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap(), "others may still write");
-    let elsewhere = block_on(another.ledger().claim()).unwrap();
+    let elsewhere = block_on(another.ledger().claim(Company::Alone)).unwrap();
     drop(claim);
-    let claim = block_on(second.claim()).unwrap();
+    let claim = block_on(second.claim(Company::Alone)).unwrap();
     // Also when it did not say good-bye.
     std::mem::forget(claim);
     drop(second);
     let waited = (0..200).find_map(|_| {
         std::thread::yield_now();
-        block_on(first.claim()).ok()
+        block_on(first.claim(Company::Alone)).ok()
     });
     assert!(waited.is_some());
     drop(elsewhere);
@@ -36,7 +36,7 @@ fn a_claim_whose_connection_is_cut_is_had_again_and_one_that_was_lost_to_another
     let server = PgServer::start();
     let database = Database::new(&server);
     let first = database.ledger();
-    let _claim = block_on(first.claim()).unwrap();
+    let _claim = block_on(first.claim(Company::Alone)).unwrap();
     let locks = |granted: bool| {
         let count = format!("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted = {granted}");
         server.psql(&count).concat()
@@ -50,7 +50,7 @@ fn a_claim_whose_connection_is_cut_is_had_again_and_one_that_was_lost_to_another
     settled(true);
     assert!(block_on(first.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap());
     let second = database.ledger();
-    block_on(second.claim()).unwrap_err();
+    block_on(second.claim(Company::Alone)).unwrap_err();
 
     // Somebody else waits for the lock when ours is cut, and has it before ours can have it again.
     let waits = "SELECT pg_advisory_lock(1416524921, hashtext('public')); SELECT pg_sleep(60)";
@@ -69,4 +69,45 @@ fn a_claim_whose_connection_is_cut_is_had_again_and_one_that_was_lost_to_another
     assert!(block_on(first.tenant(tenant(1))).unwrap().is_some(), "reading goes on");
     other.kill().unwrap();
     other.wait().unwrap();
+}
+
+#[test]
+fn workers_are_at_work_beside_each_other_and_not_beside_one_who_needs_the_database_for_itself() {
+    let server = PgServer::start();
+    let database = Database::new(&server);
+    let [one, two, alone] = [database.ledger(), database.ledger(), database.ledger()];
+    let first = block_on(one.claim(Company::Workers)).unwrap();
+    let second = block_on(two.claim(Company::Workers)).unwrap();
+    let error = block_on(alone.claim(Company::Alone)).unwrap_err().to_string();
+    assert!(error.contains("and 1 more"), "{error}");
+    drop(first);
+    let error = block_on(alone.claim(Company::Alone)).unwrap_err().to_string();
+    assert!(!error.contains("more"), "{error}");
+    drop(second);
+    let _claim = block_on(alone.claim(Company::Alone)).unwrap();
+    assert!(matches!(block_on(one.claim(Company::Workers)), Err(ClaimError::Taken { .. })));
+}
+
+#[test]
+fn what_one_process_writes_is_heard_by_those_who_have_to_look_at_it() {
+    let server = PgServer::start();
+    let (database, another) = (Database::new(&server), Database::new(&server));
+    let (worker, writer, stranger) = (database.ledger(), database.ledger(), another.ledger());
+    let _claim = block_on(worker.claim(Company::Workers)).unwrap();
+    let mut hints = worker.hints();
+    let contents = |ids: &[&str]| ids.iter().map(|id| content(id, hours(1))).collect::<Vec<_>>();
+    block_on(stranger.add_tenant(tenant(9), String::new(), noon(), noon())).unwrap();
+    block_on(worker.add_tenant(tenant(8), String::new(), noon(), noon())).unwrap();
+    block_on(writer.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
+    assert_eq!(block_on(hints.next()), Hint::Changed { tenant: tenant(1) }, "neither another database's nor our own");
+    assert_eq!(block_on(writer.contents_listed(tenant(1), contents(&["a", "b"]), noon())).unwrap(), 2);
+    assert_eq!(block_on(hints.next()), Hint::Listed { tenant: tenant(1), new: 2 });
+    assert_eq!(block_on(writer.contents_listed(tenant(1), contents(&["a"]), noon())).unwrap(), 0);
+    let holder = engine::lease::WorkerId([1; 16]);
+    block_on(writer.alive(holder, "one".to_owned(), std::time::Duration::from_secs(3600))).unwrap();
+    let taken = block_on(writer.take(holder, 9)).unwrap();
+    let lease = *taken.iter().find(|lease| lease.tenant == tenant(1)).unwrap();
+    assert_eq!(block_on(writer.under(lease).contents_listed(tenant(1), contents(&["c"]), noon())).unwrap(), 1);
+    block_on(writer.give_back(vec![lease])).unwrap();
+    assert_eq!(block_on(hints.next()), Hint::Free, "what a holder has listed itself is nobody else's to look at");
 }

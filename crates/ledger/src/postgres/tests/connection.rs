@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::Database;
 use crate::conformance::server::PgServer;
 use crate::conformance::{all_pending, block_on, content, hours, noon, tenant};
-use crate::postgres::{PgAddress, PgLedger, PgOptions, PgPassword};
+use crate::postgres::{Company, PgAddress, PgLedger, PgOptions, PgPassword};
 use crate::{Ledger, LedgerError};
 
 #[test]
@@ -57,7 +57,7 @@ fn a_server_that_crashes_is_unreachable_until_it_is_back_and_nothing_acknowledge
     let mut server = PgServer::start_with(&["fsync=on"]);
     let name = server.ledger();
     let ledger = PgLedger::open(server.options(&name)).unwrap();
-    let claim = block_on(ledger.claim()).unwrap();
+    let claim = block_on(ledger.claim(Company::Alone)).unwrap();
     block_on(ledger.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
     let mut acknowledged = 0;
     for round in 0..3 {
@@ -115,7 +115,7 @@ fn a_server_that_crashes_is_unreachable_until_it_is_back_and_nothing_acknowledge
     }
     assert_eq!(block_on(ledger.check()).unwrap(), Vec::<String>::new());
     let second = PgLedger::open(server.options(&name)).unwrap();
-    block_on(second.claim()).unwrap_err();
+    block_on(second.claim(Company::Alone)).unwrap_err();
     drop(claim);
 }
 

@@ -17,7 +17,10 @@ pub(in crate::postgres) fn note(statement: &str) {
 }
 
 /// What may read a table from end to end: what an operator asks for, or what has a handful of rows.
-const MAY_SCAN: [&str; 5] = [
+const MAY_SCAN: [&str; 7] = [
+    // All workers, one row a process.
+    "SELECT name, held, expires_at > $1 FROM worker",
+    "UPDATE worker SET expires_at = 0",
     // All spells of work, at most a thousand.
     "FROM at_work ORDER BY since",
     // All segments of all tenants are what is asked for.

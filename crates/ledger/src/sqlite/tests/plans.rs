@@ -17,7 +17,7 @@ pub(in crate::sqlite) fn note(statement: &str) {
 }
 
 /// What may read a table from end to end, or sort: what an operator asks for, or what has a handful of rows.
-const MAY_SCAN: [&str; 5] = [
+const MAY_SCAN: [&str; 7] = [
     // All segments of all tenants are what is asked for.
     "SELECT id, date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest FROM tenant",
     // At most 20,000 invitations, when an operator removes a tenant.
@@ -25,6 +25,9 @@ const MAY_SCAN: [&str; 5] = [
     "UPDATE invitation SET revoked_at = ?2 WHERE tenant = ?1",
     // At most a few dozen obsolete ones, sorted within one moment.
     "obsolete_since FROM segment WHERE tenant = ?1 AND obsolete_since IS NOT NULL",
+    // All workers, one row a process.
+    "SELECT name, held, expires_at > ?1 FROM worker",
+    "UPDATE worker SET expires_at = 0",
     // One row a run of the collector, the last thousand.
     "FROM at_work ORDER BY since",
 ];

@@ -10,7 +10,6 @@ use protocol::ids::ContentType;
 use tokio::time::Instant;
 
 use super::super::book::is_shown;
-use super::super::context::Context;
 use super::super::judge;
 use super::Driver;
 
@@ -114,7 +113,8 @@ impl Driver<'_> {
         content_type: Option<&ContentType>,
         problem: Option<engine::model::Problem>,
     ) -> Result<(), LedgerError> {
-        let Context { ledger, board, clock, .. } = self.context;
-        self.memory.book.write(ledger, board, self.client.tenant, content_type, problem, clock.now()).await
+        let context = self.context;
+        let now = context.clock.now();
+        self.memory.book.write(&context.ledger, &context.board, self.client.tenant, content_type, problem, now).await
     }
 }
