@@ -9,9 +9,10 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use engine::lease::{LEASE_TIME, WorkerId};
 use engine::model::{ArchivedContent, Commit, CommitNumber, Listed, SegmentRow, Tile};
 use ledger::postgres::{PgAddress, PgLedger, PgOptions};
-use ledger::{Ledger, LedgerError};
+use ledger::{Ledger, LedgerError, Workers};
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 
@@ -26,7 +27,9 @@ const ROUNDS: u64 = 200;
 /// Noon of the last day of the history, in milliseconds.
 const NOW: i64 = 1_772_625_600_000;
 /// Tables that are small however many tenants there are.
-const SMALL: [&str; 2] = ["revision", "content_type"];
+const SMALL: [&str; 3] = ["revision", "content_type", "worker"];
+/// Who takes tenants.
+const WORKER: WorkerId = WorkerId([1; 16]);
 
 fn fill(server: &PgServer, database: &str, tenants: u64) {
     let day = 86_400_000;
@@ -163,6 +166,19 @@ fn calls() -> Vec<Call> {
             let rows = done(l.pending(r.id, now(), 20, Vec::new()))?;
             done(l.commit(commit(r, rows.iter().map(|pending| pending.row))))
         }),
+        ("alive", |l, _| done(l.alive(WORKER, String::new(), LEASE_TIME)).map(drop)),
+        ("take (100)", |l, _| done(l.take(WORKER, 100)).map(drop)),
+        ("commit under a lease (empty)", |l, r| {
+            let held = done(l.held(WORKER))?;
+            let Some(lease) = held.get(usize::try_from(r.number).unwrap() % held.len().max(1)) else { return Ok(()) };
+            let number = done(l.tenant(lease.tenant))?.map_or(0, |tenant| tenant.last_commit.0) + 1;
+            let commit = Commit { tenant: lease.tenant, number: CommitNumber(number), ..empty_commit() };
+            done(l.under(*lease).commit(commit))
+        }),
+        ("give_back (1)", |l, _| {
+            let held = done(l.held(WORKER))?;
+            done(l.give_back(held.into_iter().take(1).collect())).map(drop)
+        }),
         ("coverage", |l, r| done(l.coverage(r.id)).map(drop)),
         ("feed_notes", |l, r| done(l.feed_notes(r.id)).map(drop)),
         ("failing", |l, r| done(l.failing(r.id, 10)).map(drop)),
@@ -221,7 +237,19 @@ fn commit(round: &Round, rows: impl Iterator<Item = i64>) -> Commit {
             digest: [0; 32],
         })
         .collect();
-    Commit { tenant: round.id, number, at: now(), contents, lost: Vec::new(), segments, quarantined: Vec::new() }
+    Commit { tenant: round.id, number, contents, segments, ..empty_commit() }
+}
+
+fn empty_commit() -> Commit {
+    Commit {
+        tenant: TenantId::from_uuid(uuid::Uuid::nil()),
+        number: CommitNumber(0),
+        at: now(),
+        contents: Vec::new(),
+        lost: Vec::new(),
+        segments: Vec::new(),
+        quarantined: Vec::new(),
+    }
 }
 
 fn main() -> std::process::ExitCode {
