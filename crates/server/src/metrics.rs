@@ -129,6 +129,16 @@ pub(crate) struct CommitCounts {
     pub(crate) bytes: u64,
 }
 
+/// A tenant is counted among those whose table is behind.
+#[derive(Debug)]
+pub(crate) struct Behind(Gauge);
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     /// A registry with every metric at zero.
     pub fn new() -> Self {
@@ -330,9 +340,10 @@ impl Metrics {
         self.published.inc_by(entries);
     }
 
-    /// So many tenants more, or fewer, have a table that could not be published.
-    pub(crate) fn tables_behind(&self, change: i64) {
-        self.tables_behind.inc_by(change);
+    /// One more tenant has a table that could not be published, for as long as what comes back is kept.
+    pub(crate) fn table_behind(&self) -> Behind {
+        self.tables_behind.inc();
+        Behind(self.tables_behind.clone())
     }
 
     pub(crate) fn token(&self) {

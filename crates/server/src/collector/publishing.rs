@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::committer::CommitFailure;
 use super::housekeeping::{House, blocking};
 use super::segments::segment_of;
+use crate::metrics::Behind;
 use crate::settings::TableSettings;
 
 /// How often the ledger and the table are read again when somebody else has published meanwhile: a worker that had the tenant
@@ -37,11 +38,12 @@ pub(super) struct Publishing(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     tried_at: Option<Instant>,
-    /// The last commit there was when it was published.
-    published: Option<CommitNumber>,
-    /// Segments have gone that no commit stands for.
-    is_shortened: bool,
-    has_failed: bool,
+    /// What there was when it was published: the last commit, and how often segments had gone.
+    published: Option<(CommitNumber, u64)>,
+    /// How often segments have gone, for which no commit stands.
+    shortened: u64,
+    /// Counted for as long as this is so; who gives the tenant up gives this up too.
+    behind: Option<Behind>,
     /// There was something to publish, and it was not time.
     is_early: bool,
 }
@@ -49,13 +51,13 @@ struct State {
 impl Publishing {
     /// Segments have gone by retention.
     pub(super) fn shortened(&self) {
-        self.lock().is_shortened = true;
+        self.lock().shortened += 1;
     }
 
     /// When what is not published yet is to be; `None` when the table is what it is to be.
     pub(super) fn retry_at(&self, settings: TableSettings) -> Option<Instant> {
         let state = self.lock();
-        let is_behind = state.has_failed || state.is_shortened || state.is_early;
+        let is_behind = state.behind.is_some() || state.is_early;
         state.tried_at.filter(|_| is_behind).map(|at| at + settings.interval)
     }
 
@@ -64,32 +66,32 @@ impl Publishing {
         let Some(settings) = house.tables else { return };
         // A ledger that cannot be read stands in the way by itself.
         let Ok(Some(tenant)) = house.ledger.tenant(house.tenant).await else { return };
-        {
+        let shown = {
             let mut state = self.lock();
+            let shown = (tenant.last_commit, state.shortened);
             let is_early = !now && state.tried_at.is_some_and(|at| at.elapsed() < settings.interval);
-            let is_behind = state.published != Some(tenant.last_commit) || state.is_shortened || state.has_failed;
+            let is_behind = state.published != Some(shown) || state.behind.is_some();
             state.is_early = is_early && is_behind;
             if is_early || !is_behind {
                 return;
             }
             state.tried_at = Some(Instant::now());
-            state.is_shortened = false;
-        }
+            shown
+        };
         let published = house.publish(false).await;
         let mut state = self.lock();
         match published {
             Ok(entries) => {
                 house.metrics.published(entries as u64);
-                if std::mem::take(&mut state.has_failed) {
-                    house.metrics.tables_behind(-1);
+                if state.behind.take().is_some() {
                     tracing::info!(tenant = %house.tenant, "the tenant's table is published again");
                 }
-                state.published = Some(tenant.last_commit);
+                state.published = Some(shown);
             }
             Err(failure) => {
                 house.metrics.error("table_not_published");
-                if !std::mem::replace(&mut state.has_failed, true) {
-                    house.metrics.tables_behind(1);
+                if state.behind.is_none() {
+                    state.behind = Some(house.metrics.table_behind());
                     let error = crate::chain(&failure);
                     tracing::error!(tenant = %house.tenant, error, "the tenant's table is not published; it is tried again");
                 }

@@ -222,3 +222,19 @@ async fn the_table_of_a_paused_tenant_is_published_however_late_and_shortened() 
     collector.run(story).await.unwrap();
     assert_eq!(snapshot(&rig, tenant), BTreeMap::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_is_given_up_is_not_counted_among_those_behind_any_more() {
+    let rig = rig(48, 1).await;
+    let tenant = rig.tenants()[0];
+    fs::create_dir_all(folder(&rig, tenant)).unwrap();
+    fs::write(folder(&rig, tenant).join("_delta_log"), "in the way").unwrap();
+    let collector = rig.collector();
+    let story = async {
+        tokio::time::sleep(HOUR).await;
+        assert!(rig.metrics.encode().contains("tenantry_tables_behind 1"));
+    };
+    collector.run(story).await.unwrap();
+    drop(collector);
+    assert!(rig.metrics.encode().contains("tenantry_tables_behind 0"), "who has it now counts it");
+}
