@@ -15,6 +15,7 @@ use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, R
 use tokio::runtime::Handle;
 use url::{Host, Url};
 
+use super::scope::{self, Scoped};
 use crate::ArchiveError;
 use crate::remote_options::{RemoteOptions, StoreKind};
 
@@ -58,10 +59,26 @@ fn azure(options: &RemoteOptions, threads: &Handle) -> Result<Arc<dyn ObjectStor
     let settings = settings::<AzureConfigKey>(options, "azure_");
     let endpoint = |key: &_| *key == AzureConfigKey::Endpoint;
     let client = client(settings.iter().filter(|(key, _)| endpoint(key)).map(|(_, value)| value.as_str()))?;
-    let mut builder = MicrosoftAzureBuilder::new()
-        .with_http_connector(SpawnedReqwestConnector::new(threads.clone()))
-        .with_client_options(client)
-        .with_retry(retry(options));
+    let mut builder = MicrosoftAzureBuilder::new().with_client_options(client).with_retry(retry(options));
+    let connector = SpawnedReqwestConnector::new(threads.clone());
+    let named = options.settings.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(scope::SETTING));
+    builder = match named.map(|(_, scope)| scope.as_str()).filter(|scope| !scope.is_empty()) {
+        None => builder.with_http_connector(connector),
+        Some(_) if settings.iter().any(|(key, _)| *key == AzureConfigKey::AccessKey) => {
+            return Err(refused(
+                "what an account's key signs has no room for an encryption scope: use an identity or a SAS, or make the scope \
+                 the container's default",
+            ));
+        }
+        Some(named) => {
+            let scoped = Scoped::new(connector, named);
+            builder.with_http_connector(
+                scoped.ok_or_else(|| {
+                    refused("the encryption scope is none: such a name has 3 to 63 letters and digits")
+                })?,
+            )
+        }
+    };
     for (key, value) in settings {
         // The emulator is reached by its endpoint like any other store; that switch would allow plain http to anybody.
         let ours = matches!(key, AzureConfigKey::ContainerName | AzureConfigKey::UseEmulator)

@@ -6,6 +6,7 @@
 mod connect;
 mod failure;
 mod io;
+mod scope;
 mod upload;
 
 use std::ops::Range;

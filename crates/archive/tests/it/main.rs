@@ -6,6 +6,9 @@
 mod commits;
 #[cfg(test)]
 mod damage;
+#[cfg(all(feature = "remote", feature = "query"))]
+#[cfg(test)]
+mod encryption;
 #[cfg(test)]
 mod epochs;
 #[cfg(all(feature = "remote", feature = "query"))]

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use object_store::client::HttpRequestBody;
 /// The account and key that every Azurite has; Microsoft publishes them.
 const AZURITE_ACCOUNT: &str = "devstoreaccount1";
 const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// May do everything with the container [`BUCKET`] of every Azurite, until 2100: a service SAS signed with the account's key.
+pub(crate) const AZURITE_SIGNATURE: &str = "sv=2020-10-02&sr=c&sp=racwdl&se=2100-01-01T00%3A00%3A00Z&\
+                                            sig=eo95wPD4tlDK4tnWa%2F8cKs9a2PFbX72RS8BUA1jYeyI%3D";
 
 /// The bucket, or container, that every server here has.
 pub(crate) const BUCKET: &str = "audit";
@@ -52,6 +57,11 @@ impl Server {
         let mut options = self.options(prefix);
         options.settings.push((name.to_owned(), value.to_owned()));
         options
+    }
+
+    /// What it is set up with under that name.
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        self.settings.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
     /// Amazon S3 as moto has it; `None` when it is not installed.
@@ -133,7 +143,7 @@ fn start(command: &mut Command, before_url: &str) -> (Process, String) {
 }
 
 /// One request without a body on a connection of its own.
-fn ask(endpoint: &str, request: &str, headers: &[(&str, &str)]) -> String {
+pub(crate) fn ask(endpoint: &str, request: &str, headers: &[(&str, &str)]) -> String {
     let address = endpoint.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -157,6 +167,74 @@ fn create_container(endpoint: &str, account: &str) {
     let path = uri.strip_prefix(endpoint).unwrap();
     let answer = ask(endpoint, &format!("PUT {path} HTTP/1.1"), &headers);
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}
+
+/// Stands before a server, and remembers the heads of the requests that go in.
+pub(crate) struct Witness {
+    endpoint: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Witness {
+    /// Runs as long as the process; its threads end with their connections.
+    pub(crate) fn before(endpoint: &str) -> Self {
+        let (_, address) = endpoint.split_once("http://").unwrap();
+        let (host, path) = address.split_once('/').unwrap_or((address, ""));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/{path}", listener.local_addr().unwrap());
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let (host, seen) = (host.to_owned(), Arc::clone(&heads));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (server, seen) = (TcpStream::connect(&host).unwrap(), Arc::clone(&seen));
+                let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from_server, &mut to_client);
+                    let _ = to_client.shutdown(std::net::Shutdown::Both);
+                });
+                std::thread::spawn(move || {
+                    while let Some(head) = pass(&mut BufReader::with_capacity(1, &client), &server) {
+                        seen.lock().unwrap().push(head);
+                    }
+                    let _ = server.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        });
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), heads }
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// What was asked for, each with its headers' names in small letters.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// Leads one request through; `None` when none comes any more.
+fn pass(from: &mut BufReader<&TcpStream>, mut to: &TcpStream) -> Option<String> {
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if from.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        to.write_all(line.as_bytes()).ok()?;
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        // The first line has a URL, which is as it is.
+        let is_first = head.is_empty();
+        head.push_str(&if is_first { line.clone() } else { format!("{}:{value}", name.to_ascii_lowercase()) });
+    }
+    std::io::copy(&mut from.take(length), &mut to).ok()?;
+    Some(head)
 }
 
 /// What answers every request of S3's protocol in one way.

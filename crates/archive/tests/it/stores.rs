@@ -195,7 +195,7 @@ fn whoever_lost_a_tenant_leaves_its_successors_segments_alone(remote: &dyn Fn() 
 }
 
 /// Text that no compressor makes much smaller.
-fn noise(seed: u64, length: usize) -> String {
+pub(crate) fn noise(seed: u64, length: usize) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut text = Vec::with_capacity(length + 8);

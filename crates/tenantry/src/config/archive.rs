@@ -5,13 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use server::archive::{ArchiveOptions, RemoteOptions, StoreKind, StoreUrl};
 use server::private_file;
 use server::settings::TableSettings;
 
-use super::ConfigError;
-use super::units::parse_size;
+use super::units::{format_size, parse_size};
 use super::values::{Reader, scheme};
+use super::{Config, ConfigError, format_duration};
 
 /// Bytes of local copies of a remote archive, unless the file says otherwise.
 const CACHE_BYTES: u64 = 4 << 30;
@@ -58,7 +60,7 @@ impl PassedOn {
     }
 }
 
-const PASSED_ON: [PassedOn; 5] = [
+const PASSED_ON: [PassedOn; 6] = [
     PassedOn::new(
         "archive.endpoint",
         Some("AWS_ENDPOINT_URL"),
@@ -69,7 +71,14 @@ const PASSED_ON: [PassedOn; 5] = [
     PassedOn::new("archive.account", None, Some("AZURE_STORAGE_ACCOUNT_NAME"), None),
     PassedOn::new("archive.encryption", Some("AWS_SERVER_SIDE_ENCRYPTION"), None, None),
     PassedOn::new("archive.kms_key", Some("AWS_SSE_KMS_KEY_ID"), None, None),
+    PassedOn::new("archive.encryption_scope", None, Some("AZURE_STORAGE_ENCRYPTION_SCOPE"), None),
 ];
+
+/// What S3 is asked to encrypt with: keys of its own, of its key management (once or twice), or one that comes with each
+/// request.
+const ENCRYPTIONS: [&str; 4] = ["AES256", "aws:kms", "aws:kms:dsse", "sse-c"];
+/// The setting of the last one's key: 32 bytes in base64.
+const CUSTOMER_KEY: &str = "AWS_SSE_CUSTOMER_KEY_BASE64";
 
 /// An archive in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +88,8 @@ pub(crate) struct RemoteConfig {
     /// The keys of the file that the store is given, with what they are called there.
     pub(crate) passed_on: Vec<(&'static str, &'static str, String)>,
     pub(crate) credentials_file: Option<PathBuf>,
+    /// Where the key is that S3 is given with each request.
+    pub(crate) encryption_key_file: Option<PathBuf>,
     /// What the environment has for stores. Never shown.
     variables: Vec<(String, Hidden)>,
 }
@@ -143,9 +154,45 @@ pub(super) fn archive(
         passed_on.push((key, name, value));
     }
     let credentials_file = reader.path("archive.credentials_file")?;
+    let encryption_key_file = reader.path("archive.encryption_key_file")?;
+    // The key may come with the credentials, which are read when the archive is opened.
+    let may_have_key = credentials_file.is_some() || variables.iter().any(|(name, _)| name == CUSTOMER_KEY);
+    check_encryption(reader, &url, encryption_key_file.is_some(), may_have_key)?;
     let variables = variables.into_iter().map(|(name, value)| (name, Hidden(value))).collect();
-    let remote = RemoteConfig { url, cache_bytes, passed_on, credentials_file, variables };
+    let remote = RemoteConfig { url, cache_bytes, passed_on, credentials_file, encryption_key_file, variables };
     Ok((data_dir.join("archive-workspace"), Some(remote)))
+}
+
+/// What is asked for together must make sense together: a store would refuse it, or worse, pass over it.
+fn check_encryption(
+    reader: &Reader<'_>,
+    url: &StoreUrl,
+    has_file: bool,
+    may_have_key: bool,
+) -> Result<(), ConfigError> {
+    let encryption = reader.text("archive.encryption")?;
+    let encryption = encryption.as_deref();
+    if let Some(other) = encryption.filter(|name| !ENCRYPTIONS.contains(name)) {
+        let known = ENCRYPTIONS.join(", ");
+        return Err(reader.invalid("archive.encryption", format!("must be one of {known}, not {other:?}")));
+    }
+    if has_file && url.kind() != StoreKind::S3 {
+        return Err(reader.invalid("archive.encryption_key_file", format!("means nothing to {url}: take it out")));
+    }
+    if has_file && encryption != Some("sse-c") {
+        let problem = "is for archive.encryption = \"sse-c\": set that, or take it out".to_owned();
+        return Err(reader.invalid("archive.encryption_key_file", problem));
+    }
+    if encryption == Some("sse-c") && !has_file && !may_have_key {
+        let problem = "is \"sse-c\" and there is no key: name its file as archive.encryption_key_file".to_owned();
+        return Err(reader.invalid("archive.encryption", problem));
+    }
+    if reader.text("archive.kms_key")?.is_some() && !encryption.is_some_and(|name| name.starts_with("aws:kms")) {
+        let problem =
+            "is for archive.encryption = \"aws:kms\" or \"aws:kms:dsse\": set that, or take it out".to_owned();
+        return Err(reader.invalid("archive.kms_key", problem));
+    }
+    Ok(())
 }
 
 /// Whether the archive is published as tables, and how.
@@ -178,8 +225,31 @@ pub(super) fn tables(reader: &Reader<'_>) -> Result<Option<TableSettings>, Confi
     Ok(None)
 }
 
+/// What is in effect, key by key.
+pub(super) fn in_effect(config: &Config) -> Vec<(String, String)> {
+    let mut rows = vec![
+        ("archive.url", config.archive_url()),
+        ("archive.retention", config.retention.map_or("none".to_owned(), format_duration)),
+        ("archive.tables", config.tables.map_or("none", |_| "delta").to_owned()),
+    ];
+    if let Some(tables) = config.tables {
+        rows.push(("archive.snapshots_kept", format_duration(tables.kept)));
+        rows.push(("archive.publish_interval", format_duration(tables.interval)));
+    }
+    if let Some(remote) = &config.remote {
+        rows.push(("archive.cache_bytes", format_size(remote.cache_bytes)));
+        rows.extend(remote.passed_on.iter().map(|(key, _, value)| (*key, value.clone())));
+        let files = [
+            ("archive.credentials_file", &remote.credentials_file),
+            ("archive.encryption_key_file", &remote.encryption_key_file),
+        ];
+        rows.extend(files.iter().filter_map(|(key, path)| Some((*key, path.as_ref()?.display().to_string()))));
+    }
+    rows.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
 fn refuse_keys_of_stores(reader: &Reader<'_>) -> Result<(), ConfigError> {
-    let others = ["archive.cache_bytes", "archive.credentials_file"];
+    let others = ["archive.cache_bytes", "archive.credentials_file", "archive.encryption_key_file"];
     for key in PASSED_ON.iter().map(|passed| passed.key).chain(others) {
         if reader.text(key)?.is_some() {
             return Err(reader.invalid(key, "is for an archive in a store: set archive.url to one".to_owned()));
@@ -189,7 +259,7 @@ fn refuse_keys_of_stores(reader: &Reader<'_>) -> Result<(), ConfigError> {
 }
 
 impl RemoteConfig {
-    /// What the archive is opened with; reads the credentials' file.
+    /// What the archive is opened with; reads the files of the credentials and of the key.
     ///
     /// # Errors
     /// A sentence without any value of the file.
@@ -203,9 +273,26 @@ impl RemoteConfig {
                 .map_err(|_| format!("archive.credentials_file {} is no text: correct its path", path.display()))?;
             settings.extend(parse_credentials(path, text)?);
         }
+        if let Some(path) = &self.encryption_key_file {
+            settings.push((CUSTOMER_KEY.to_owned(), customer_key(path)?));
+        }
         settings.extend(self.passed_on.iter().map(|(_, name, value)| ((*name).to_owned(), value.clone())));
         let remote = RemoteOptions { cache_bytes: self.cache_bytes, ..RemoteOptions::new(self.url.clone(), settings) };
         Ok(ArchiveOptions::remote(workspace, remote))
+    }
+}
+
+/// A key of 256 bits in base64, checked and as S3 wants it.
+fn customer_key(path: &Path) -> Result<String, String> {
+    let bytes = private_file::read(path, CREDENTIALS_BYTES_MAX)
+        .map_err(|error| format!("archive.encryption_key_file: {error}"))?;
+    let key = bytes.trim_ascii();
+    match STANDARD.decode(key) {
+        Ok(key) if key.len() == 32 => Ok(STANDARD.encode(key)),
+        _ => Err(format!(
+            "archive.encryption_key_file {} is no key of 32 bytes in base64: make one with `openssl rand -base64 32`",
+            path.display()
+        )),
     }
 }
 
@@ -234,6 +321,24 @@ fn parse_credentials(path: &Path, text: &str) -> Result<Vec<(String, String)>, S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_customers_key_has_32_bytes_in_base64_and_is_never_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive.key");
+        let write = |text: &str| {
+            drop(std::fs::remove_file(&path));
+            private_file::create(&path, text.as_bytes()).unwrap();
+        };
+        let key = "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnQ=";
+        write(&format!("{key}\n"));
+        assert_eq!(customer_key(&path).unwrap(), key);
+        for other in ["", "hunter2hunter2hunter2hunter2hunt", "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bg=="] {
+            write(other);
+            let told = customer_key(&path).unwrap_err();
+            assert!(told.contains("openssl rand") && (other.is_empty() || !told.contains(other)), "{told}");
+        }
+    }
 
     #[test]
     fn a_file_of_credentials_reads_like_an_environment_and_its_mistakes_show_no_value() {

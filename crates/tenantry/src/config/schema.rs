@@ -47,6 +47,8 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("archive.account", Kind::Text),
     ("archive.encryption", Kind::Text),
     ("archive.kms_key", Kind::Text),
+    ("archive.encryption_key_file", Kind::Text),
+    ("archive.encryption_scope", Kind::Text),
     ("archive.credentials_file", Kind::Text),
     ("public.listen", Kind::Text),
     ("public.url", Kind::Text),

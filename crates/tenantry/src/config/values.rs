@@ -16,11 +16,10 @@ use server::site::consent::ConsentMethod;
 use server::tls::TlsFiles;
 use toml::Value;
 
-use super::archive::{archive, tables};
+use super::archive::{archive, in_effect, tables};
 use super::credential::{credential, describe};
 use super::layers::Entry;
 use super::schema::SECRET_VARIABLE;
-use super::units::format_size;
 use super::{
     AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, LedgerConfig, OutputConfig, PublicConfig,
     Source, format_duration, parse_duration,
@@ -317,9 +316,6 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
                 }
             },
         ),
-        ("archive.url".to_owned(), config.archive_url()),
-        ("archive.retention".to_owned(), config.retention.map_or("none".to_owned(), format_duration)),
-        ("archive.tables".to_owned(), config.tables.map_or("none", |_| "delta").to_owned()),
         ("console.listen".to_owned(), config.console_listen.to_string()),
         ("secrets.key_file".to_owned(), config.key_file.display().to_string()),
     ];
@@ -332,16 +328,7 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
             rows.push(("ledger.root_certificate".to_owned(), path.display().to_string()));
         }
     }
-    if let Some(tables) = config.tables {
-        rows.push(("archive.snapshots_kept".to_owned(), format_duration(tables.kept)));
-        rows.push(("archive.publish_interval".to_owned(), format_duration(tables.interval)));
-    }
-    if let Some(remote) = &config.remote {
-        rows.push(("archive.cache_bytes".to_owned(), format_size(remote.cache_bytes)));
-        rows.extend(remote.passed_on.iter().map(|(key, _, value)| ((*key).to_owned(), value.clone())));
-        let file = remote.credentials_file.as_ref().map(|path| path.display().to_string());
-        rows.extend(file.map(|path| ("archive.credentials_file".to_owned(), path)));
-    }
+    rows.extend(in_effect(config));
     match &config.public {
         None => rows.push(("public.url".to_owned(), "none".to_owned())),
         Some(public) => {

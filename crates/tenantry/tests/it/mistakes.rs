@@ -114,6 +114,54 @@ fn how_tables_are_published_is_shown_and_what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn encryption_that_a_store_does_not_know_or_that_does_not_fit_together_is_refused() {
+    let home = Home::without_tenants(&small(2_310));
+    let rest = std::fs::read_to_string(home.path().join("tenantry.toml")).unwrap();
+    let archive = |lines: &str| home.write("tenantry.toml", &format!("{rest}[archive]\n{lines}\n"));
+    for lines in [
+        "url = \"s3://audit\"\nencryption = \"AES256\"",
+        "url = \"s3://audit\"\nencryption = \"aws:kms\"",
+        "url = \"s3://audit\"\nencryption = \"aws:kms:dsse\"\nkms_key = \"alias/audit\"",
+        "url = \"s3://audit\"\nencryption = \"sse-c\"\nencryption_key_file = \"archive.key\"",
+        "url = \"s3://audit\"\nencryption = \"sse-c\"\ncredentials_file = \"store.env\"",
+        "url = \"az://audit\"\naccount = \"contoso\"\nencryption_scope = \"contoso1\"",
+    ] {
+        archive(lines);
+        home.succeed(&["config", "check"]);
+        let (key, value) = lines.lines().last().unwrap().split_once(" = ").unwrap();
+        let shown = home.succeed(&["config", "show"]);
+        assert!(
+            shown.contains(&format!("archive.{key}")) && shown.contains(value.trim_matches('"')),
+            "{lines}: {shown}"
+        );
+    }
+    for (lines, words) in [
+        ("url = \"s3://audit\"\nencryption = \"aes\"", ["archive.encryption", "AES256, aws:kms, aws:kms:dsse, sse-c"]),
+        ("url = \"s3://audit\"\nencryption = \"sse-c\"", ["archive.encryption", "archive.encryption_key_file"]),
+        ("url = \"s3://audit\"\nkms_key = \"k\"", ["archive.kms_key", "aws:kms"]),
+        ("url = \"s3://audit\"\nencryption = \"AES256\"\nkms_key = \"k\"", ["archive.kms_key", "aws:kms"]),
+        ("url = \"s3://audit\"\nencryption_key_file = \"k\"", ["archive.encryption_key_file", "sse-c"]),
+        (
+            "url = \"s3://audit\"\nencryption_scope = \"contoso1\"",
+            ["archive.encryption_scope", "means nothing to s3://audit"],
+        ),
+        ("url = \"az://audit\"\nencryption = \"AES256\"", ["archive.encryption", "means nothing to az://audit"]),
+        (
+            "url = \"az://audit\"\nencryption_key_file = \"k\"",
+            ["archive.encryption_key_file", "means nothing to az://audit"],
+        ),
+        (
+            "url = \"gs://audit\"\nencryption_scope = \"contoso1\"",
+            ["archive.encryption_scope", "means nothing to gs://audit"],
+        ),
+        ("encryption_key_file = \"k\"", ["archive.encryption_key_file", "set archive.url to one"]),
+    ] {
+        archive(lines);
+        assert_says(&home.fail(&["config", "check"], 3), &words);
+    }
+}
+
+#[test]
 fn a_malformed_guid_is_refused_on_the_command_line() {
     let microsoft = small(2_305);
     let home = Home::new(&microsoft);
