@@ -226,7 +226,7 @@ fn every_table_and_column_of_both_schemas_is_moved() {
     let shared = server.psql_in(
         &name,
         "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'
-         AND table_name NOT IN ('identity', 'revision', 'ledger_version', 'worker')
+         AND table_name NOT IN ('identity', 'revision', 'ledger_version', 'worker', 'last_write')
          AND column_name NOT IN ('lease_worker', 'lease_epoch') ORDER BY 1",
     );
     let mut shared: Vec<String> = shared;

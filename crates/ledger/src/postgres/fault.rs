@@ -85,6 +85,17 @@ impl Fault {
         }
     }
 
+    /// Whether the call waited for another's lock, or a connection, as long as it may.
+    pub(super) fn is_late(&self) -> bool {
+        match self {
+            Self::Sql(error) => {
+                matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED))
+            }
+            Self::Pool(error) => matches!(error, PoolError::Timeout(TimeoutType::Wait)),
+            _ => false,
+        }
+    }
+
     /// Whether the server knows a prepared statement's tables no more as they were: prepared anew, it works.
     pub(super) fn is_stale(&self) -> bool {
         let Self::Sql(error) = self else { return false };

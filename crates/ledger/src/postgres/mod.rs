@@ -45,6 +45,7 @@ mod fault;
 mod hindrances;
 mod hints;
 mod identity;
+mod last_write;
 mod leases;
 mod notes;
 mod rows;

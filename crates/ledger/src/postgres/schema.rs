@@ -9,7 +9,7 @@ use crate::LedgerError;
 use crate::error::Place;
 
 /// One entry a version, in order; `ledger_version` says how many have been applied. Never edit a released one.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// The version this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -17,7 +17,7 @@ pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// What our advisory locks have in common ("Tnty"); the second number says which of them.
 pub(super) const LOCKS: i32 = 0x546e_7479;
 
-/// The first with `pg_current_xact_id`.
+/// The oldest that the README names.
 const SERVER_MIN: i32 = 13;
 
 /// Which of the schema's locks is the migration's; the collector's claim is the same without the `not`.

@@ -22,6 +22,7 @@ use super::claim::Standing;
 use super::connect::Connector;
 use super::fault::{Done, Fault};
 use super::hints::Ear;
+use super::last_write::{self, Places, Write};
 use super::session::Session;
 use super::{PgOptions, schema};
 use crate::LedgerError;
@@ -70,6 +71,7 @@ pub(crate) struct Engine {
     pub(super) closing: watch::Receiver<bool>,
     /// Where what other processes say goes.
     pub(super) ear: Ear,
+    places: Places,
     pool: Pool,
 }
 
@@ -95,8 +97,16 @@ impl Worker {
                 }
             };
             let (stand, standing) = watch::channel(Standing::Unclaimed);
-            let engine =
-                Rc::new(Engine { place: at, connector, standing, stand, closing: is_closing, ear: engine_ear, pool });
+            let engine = Rc::new(Engine {
+                place: at,
+                connector,
+                standing,
+                stand,
+                closing: is_closing,
+                ear: engine_ear,
+                places: Places::new(),
+                pool,
+            });
             runtime.block_on(async {
                 let ready = engine.prepare(read_only).await.map_err(|fault| fault.at(&engine.place));
                 let failed = ready.is_err();
@@ -182,15 +192,17 @@ async fn serve(engine: &Rc<Engine>, mut jobs: mpsc::Receiver<Job>) {
 enum Broken<T> {
     /// Nothing of it stays.
     Undone(Fault),
-    /// The connection was lost after `COMMIT` was sent for this transaction; if it happened, the value is its result.
-    Unknown { transaction: String, value: T, fault: Fault },
+    /// The connection was lost after `COMMIT` was sent for this write; if it happened, the value is its result.
+    Unknown { write: Write, value: T, fault: Fault },
 }
 
 impl Engine {
     /// Checks what the database is, and makes it what it must be.
     async fn prepare(&self, read_only: bool) -> Done<()> {
         let client = self.pool.get().await?;
-        schema::prepare(&Session::new(&client), &self.place, read_only).await
+        let session = Session::new(&client);
+        schema::prepare(&session, &self.place, read_only).await?;
+        if read_only { Ok(()) } else { last_write::sweep(&session).await }
     }
 
     /// A connection beside the pool, and the task that serves it.
@@ -211,8 +223,10 @@ impl Engine {
             let fault = match self.attempt(kind, work).await {
                 Ok(value) => return Ok(value),
                 Err(Broken::Undone(fault)) => fault,
-                Err(Broken::Unknown { transaction, value, fault }) => {
-                    if self.has_happened(&transaction).await? {
+                Err(Broken::Unknown { write, value, fault }) => {
+                    let has_happened = self.has_happened(write).await?;
+                    self.places.end(write);
+                    if has_happened {
                         return Ok(value);
                     }
                     fault
@@ -240,27 +254,27 @@ impl Engine {
     ) -> Result<T, Broken<T>> {
         let client = self.pool.get().await.map_err(|error| Broken::Undone(error.into()))?;
         let session = Session::new(&client);
-        let (begin, number) = match kind {
+        let (begin, write) = match kind {
             // The row locks do what a stricter isolation would, without failing: see `tenants::lock`.
-            Kind::Write => ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", true),
-            Kind::Read => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", false),
+            Kind::Write => ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", Some(self.places.begin())),
+            Kind::Read => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", None),
             Kind::LongRead => (
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
-                false,
+                None,
             ),
         };
-        // All three are sent before any is answered, in this order: what begins a transaction costs no round trip.
-        let (begun, transaction, value) = join3(
+        // All three are sent before any is answered, in this order: what begins a transaction and notes it costs no round
+        // trip.
+        let (begun, noted, value) = join3(
             session.batch(begin),
-            async { if number { transaction_number(&session).await } else { Ok(String::new()) } },
+            async { if let Some(write) = write { write.note(&session).await } else { Ok(()) } },
             work(&session),
         )
         .await;
-        let value = begun.and(transaction).and_then(|transaction| value.map(|value| (transaction, value)));
-        let (transaction, value) = match value {
-            Ok(done) if !session.is_spoilt() => done,
+        let value = match begun.and(noted).and(value) {
+            Ok(value) if !session.is_spoilt() => value,
             Ok(_) => {
-                retire(client).await;
+                self.undo(client, write).await;
                 return Err(Broken::Undone(Fault::Value("a statement failed and its call did not notice".to_owned())));
             }
             Err(fault) if fault.is_stale() => {
@@ -268,60 +282,61 @@ impl Engine {
                 return Err(Broken::Undone(fault));
             }
             Err(fault) => {
-                retire(client).await;
+                self.undo(client, write).await;
                 return Err(Broken::Undone(fault));
             }
         };
-        match client.batch_execute("COMMIT").await {
-            Ok(()) => Ok(value),
+        match (client.batch_execute("COMMIT").await, write) {
+            (Ok(()), write) => {
+                if let Some(write) = write {
+                    self.places.end(write);
+                }
+                Ok(value)
+            }
             // Nothing hangs on a read's end.
-            Err(_) if !number => {
+            (Err(_), None) => {
                 drop(Object::take(client));
                 Ok(value)
             }
-            Err(error) => {
+            (Err(error), Some(write)) => {
                 drop(Object::take(client));
                 let fault = Fault::Sql(error);
                 if fault.is_lost() {
-                    return Err(Broken::Unknown { transaction, value, fault });
+                    return Err(Broken::Unknown { write, value, fault });
                 }
+                // The server said no, and has ended the transaction with that.
+                self.places.end(write);
                 Err(Broken::Undone(fault))
             }
         }
     }
 
-    /// Whether a transaction happened whose `COMMIT` was never answered. Asks until the server tells, as long as this
-    /// handle is open: a call must not be said to have left nothing behind if it has.
-    async fn has_happened(&self, transaction: &str) -> Result<bool, LedgerError> {
+    /// Gives a connection back whose transaction is not to be kept; one that cannot even do that is thrown away.
+    async fn undo(&self, client: Object, write: Option<Write>) {
+        if client.batch_execute("ROLLBACK").await.is_err() {
+            drop(Object::take(client));
+        } else if let Some(write) = write {
+            self.places.end(write);
+        }
+    }
+
+    /// Whether a write happened whose `COMMIT` was never answered. Asks until the server tells, as long as this handle is
+    /// open: a call must not be said to have left nothing behind if it has.
+    async fn has_happened(&self, write: Write) -> Result<bool, LedgerError> {
         let mut wait = Duration::from_millis(50);
         loop {
             let asked = async {
                 let client = self.pool.get().await?;
-                let row = Session::new(&client).one("SELECT pg_xact_status($1::text::xid8)", &[&transaction]).await?;
-                Done::Ok(row.try_get::<_, Option<String>>(0)?)
+                write.has_happened(&Session::new(&client)).await
             };
             match asked.await {
-                Ok(Some(status)) if status == "committed" => return Ok(true),
-                Ok(Some(status)) if status == "aborted" => return Ok(false),
-                // The server has not noticed yet that the connection is gone.
-                Ok(Some(_)) => {}
-                Ok(None) => return Err(Fault::Value(format!("transaction {transaction} is forgotten")).at(&self.place)),
-                Err(fault) if fault.is_lost() && !*self.closing.borrow() => {}
+                Ok(has_happened) => return Ok(has_happened),
+                // The server is not there, or has not noticed yet that the connection is gone.
+                Err(fault) if (fault.is_lost() || fault.is_stale() || fault.is_late()) && !*self.closing.borrow() => {}
                 Err(fault) => return Err(fault.at(&self.place)),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
         }
-    }
-}
-
-async fn transaction_number(session: &Session<'_>) -> Done<String> {
-    Ok(session.one("SELECT pg_current_xact_id()::text", &[]).await?.try_get(0)?)
-}
-
-/// Gives a connection back whose transaction is not to be kept; one that cannot even do that is thrown away.
-async fn retire(client: Object) {
-    if client.batch_execute("ROLLBACK").await.is_err() {
-        drop(Object::take(client));
     }
 }

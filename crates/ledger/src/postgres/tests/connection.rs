@@ -1,4 +1,5 @@
 //! Connections that break, servers that restart, lines that are encrypted: what a caller hears, and that nothing is half.
+//! What becomes of a `COMMIT` that broke is in `last_write`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -3,6 +3,7 @@
 mod claim;
 mod conformance;
 mod connection;
+mod last_write;
 mod many;
 pub(super) mod plans;
 mod schema;

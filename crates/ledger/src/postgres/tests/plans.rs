@@ -17,7 +17,7 @@ pub(in crate::postgres) fn note(statement: &str) {
 }
 
 /// What may read a table from end to end: what an operator asks for, or what has a handful of rows.
-const MAY_SCAN: [&str; 7] = [
+const MAY_SCAN: [&str; 8] = [
     // All workers, one row a process.
     "SELECT name, held, expires_at > $1 FROM worker",
     "UPDATE worker SET expires_at = 0",
@@ -29,6 +29,8 @@ const MAY_SCAN: [&str; 7] = [
     "SELECT count(*) FROM invitation",
     // The check reads everything.
     "LIMIT 100",
+    // A few rows for each handle of the last weeks, when one is opened.
+    "DELETE FROM last_write",
     // The server's own tables.
     "pg_class",
 ];
@@ -39,7 +41,7 @@ pub(super) fn assert_all_are_looked_up(server: &PgServer) {
     assert!(statements.len() > 60, "the suite makes {} statements", statements.len());
     let is_bound = |statement: &String| {
         let flat: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
-        !flat.contains("pg_xact_status") && !MAY_SCAN.iter().any(|allowed| flat.contains(allowed))
+        !MAY_SCAN.iter().any(|allowed| flat.contains(allowed))
     };
     let statements: Vec<String> = statements.into_iter().filter(is_bound).collect();
     let plans = explain(server, &statements);
