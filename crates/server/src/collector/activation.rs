@@ -238,6 +238,7 @@ impl Worker {
             return Ok(Round::Gone);
         };
         memory.was_here = true;
+        memory.has_committed(tenant.last_commit);
         if context.take_renewed(self.tenant) {
             memory.release();
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use engine::model::CommitNumber;
 use engine::problem::ProblemKind;
 use engine::retry::{InARow, ONCE_ATTEMPTS};
 use protocol::error::DisabledBy;
@@ -52,7 +53,11 @@ pub(super) struct Memory {
     /// Types whose content was refused for lack of a subscription, since they were last looked at.
     pub(super) refused_types: BTreeMap<ContentType, Option<DisabledBy>>,
     pub(super) subscription_failures: u32,
+    /// How many times in a row work failed for the ledger's or the archive's sake, with nothing listed or committed in
+    /// between.
     pub(super) commit_failures: u32,
+    /// The tenant's last commit when its row was read last.
+    last_commit: Option<CommitNumber>,
     pub(super) folded_at: Option<Instant>,
     /// Through which date the keys beside old segments were removed.
     pub(super) sidecars_dropped: Option<NaiveDate>,
@@ -84,6 +89,14 @@ pub(super) struct Once {
 impl Memory {
     pub(super) fn is_held(&self) -> bool {
         self.hold.is_some_and(|hold| Instant::now() < hold.until)
+    }
+
+    /// The tenant's row says that this was its last commit. What was committed since it was read last was progress, and
+    /// failures around it are not in a row; but there was one.
+    pub(super) fn has_committed(&mut self, last: CommitNumber) {
+        if self.last_commit.replace(last).is_some_and(|known| known != last) {
+            self.commit_failures = self.commit_failures.min(1);
+        }
     }
 
     /// What was in the tenant's way may be gone: everything is tried again.
