@@ -22,6 +22,9 @@ use crate::error::Place;
 
 /// Between two tries to have the claim again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How often in a row a claim that nobody has is tried for: others that come and go at the same moment have it at most once
+/// each.
+const TRIES: u32 = 20;
 /// How long a write waits for a claim that is being had again, before it is told that the server cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -95,20 +98,29 @@ pub(super) async fn admitted(standing: &watch::Receiver<Standing>, place: &Place
 /// A session with the lock, or who has it.
 enum Attempt {
     Had(Client, JoinHandle<()>),
-    Taken { holder: String, by_us: Option<i32> },
+    /// A session of this claimant, which the server has not given up yet.
+    Ours(i32),
+    Taken(String),
+    /// Whoever had it has gone since.
+    Free,
 }
 
 impl Worker {
     /// Claims the database for this process's collector.
     pub(super) async fn claim(&self, company: Company) -> Result<Claim, ClaimError> {
         let answer = self.on_thread(async move |engine| {
-            let name = format!("tenantry collector, process {}, {}", std::process::id(), uuid::Uuid::new_v4().simple());
-            let claimant = Claimant { connector: engine.connector.clone(), name, company, ear: engine.ear.clone() };
-            let attempt = attempt(&claimant).await.map_err(|error| Fault::Sql(error).at(&engine.place))?;
-            Ok(match attempt {
-                Attempt::Taken { holder, .. } => Err(ClaimError::Taken { holder, place: engine.place.clone() }),
-                Attempt::Had(client, task) => Ok(keep(&engine, claimant, client, task)),
-            })
+            let claimant = Claimant::new(&engine, company);
+            for _ in 0..TRIES {
+                let attempt = attempt(&claimant).await.map_err(|error| Fault::Sql(error).at(&engine.place))?;
+                match attempt {
+                    Attempt::Had(client, task) => return Ok(Ok(keep(&engine, claimant, client, task))),
+                    Attempt::Taken(holder) => {
+                        return Ok(Err(ClaimError::Taken { holder, place: engine.place.clone() }));
+                    }
+                    Attempt::Ours(_) | Attempt::Free => {}
+                }
+            }
+            Ok(Err(ClaimError::Taken { holder: "one that comes and goes".to_owned(), place: engine.place.clone() }))
         });
         answer.await?
     }
@@ -120,6 +132,15 @@ struct Claimant {
     name: String,
     company: Company,
     ear: hints::Ear,
+}
+
+impl Claimant {
+    fn new(engine: &Engine, company: Company) -> Self {
+        // The server keeps 63 bytes of a name: the word that tells one claimant from another must be among them.
+        let (one_of_many, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let name = format!("tenantry collector, process {}, {one_of_many:016x}", std::process::id());
+        Self { connector: engine.connector.clone(), name, company, ear: engine.ear.clone() }
+    }
 }
 
 /// Tries to have the lock on a connection of its own, named so that others can say who has it.
@@ -139,8 +160,9 @@ async fn attempt(claimant: &Claimant) -> Result<Attempt, Error> {
     }
     let holders = client
         .query(
-            "SELECT a.application_name, coalesce(host(a.client_addr), 'the same machine'),
-                    to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), a.pid
+            "SELECT coalesce(a.application_name, 'somebody'), coalesce(host(a.client_addr), 'the same machine'),
+                    coalesce(to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), 'an hour this user may not see'),
+                    a.pid
              FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
              WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::int::oid AND l.objsubid = 2
              AND l.objid = hashtext(current_schema())::oid
@@ -150,14 +172,23 @@ async fn attempt(claimant: &Claimant) -> Result<Attempt, Error> {
         )
         .await?;
     task.abort();
-    let Some(row) = holders.first() else { return Ok(Attempt::Taken { holder: "unknown".to_owned(), by_us: None }) };
-    let (application, address, since, pid): (String, String, String, i32) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    let by_us = (application == *name).then_some(pid);
-    // Without the word that tells one claim from another.
-    let application = application.rsplit_once(", ").map_or(application.as_str(), |(shown, _)| shown);
-    let more = if holders.len() > 1 { format!(", and {} more", holders.len() - 1) } else { String::new() };
-    Ok(Attempt::Taken { holder: format!("{application} at {address}, since {since}{more}"), by_us })
+    let mut others = Vec::new();
+    for row in holders {
+        let (application, address, since, pid): (String, String, String, i32) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        if application == *name {
+            return Ok(Attempt::Ours(pid));
+        }
+        // Without the word that tells one claim from another.
+        let application = application.rsplit_once(", ").map_or(application.as_str(), |(shown, _)| shown);
+        others.push(format!("{application} at {address}, since {since}"));
+    }
+    let more = others.len().saturating_sub(1);
+    Ok(match others.into_iter().next() {
+        None => Attempt::Free,
+        Some(holder) if more > 0 => Attempt::Taken(format!("{holder}, and {more} more")),
+        Some(holder) => Attempt::Taken(holder),
+    })
 }
 
 fn keep(engine: &Engine, claimant: Claimant, client: Client, task: JoinHandle<()>) -> Claim {
@@ -190,12 +221,12 @@ async fn hold(
                     session = Some((client, task));
                     continue;
                 }
-                // Our own session that the server has not given up yet.
-                Ok(Attempt::Taken { by_us: Some(pid), .. }) => end_session(&claimant.connector, pid).await,
-                Ok(Attempt::Taken { holder, .. }) => {
+                Ok(Attempt::Ours(pid)) => end_session(&claimant.connector, pid).await,
+                Ok(Attempt::Taken(holder)) => {
                     stand.send_replace(Standing::Ousted(holder));
                     return;
                 }
+                Ok(Attempt::Free) => continue,
                 Err(_) => {}
             }
             tokio::select! {
