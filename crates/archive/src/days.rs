@@ -15,7 +15,7 @@ use protocol::time::Timestamp;
 
 use crate::columns::{Row, RowBuffer};
 use crate::keys::RecordKey;
-use crate::part::{PartName, PartWriter};
+use crate::part::{Origin, PartName, PartWriter};
 use crate::raw_column::RawCompressor;
 use crate::schema::position;
 use crate::segment::Segment;
@@ -165,7 +165,7 @@ impl Days {
                 self.close(oldest)?;
             }
         }
-        let mut writer = self.create_part(date, false)?;
+        let mut writer = self.create_part(date, Origin::Delivered)?;
         let Some(day) = self.days.get_mut(&date) else { return Ok(()) };
         if let Stage::Waiting(waiting) = &day.stage {
             let waited = waiting.raw.len() + DAY_BYTES;
@@ -191,7 +191,7 @@ impl Days {
             Stage::Waiting(waiting) => {
                 self.account_waiting(waiting.raw.len() + DAY_BYTES, 0);
                 let Some(columns) = day.rows.take() else { return Ok(()) };
-                let mut writer = self.create_part(date, true)?;
+                let mut writer = self.create_part(date, Origin::Sorted)?;
                 waiting.write_sorted(columns, &mut writer, &mut self.compressor)?;
                 writer
             }
@@ -200,9 +200,9 @@ impl Days {
         Ok(())
     }
 
-    fn create_part(&mut self, date: NaiveDate, sorted: bool) -> Result<Box<PartWriter>, ArchiveError> {
+    fn create_part(&mut self, date: NaiveDate, origin: Origin) -> Result<Box<PartWriter>, ArchiveError> {
         let name = PartName { tenant: self.tenant, date, commit: self.commit, part: self.next_part };
-        let writer = PartWriter::create(&self.archive, name, sorted)?;
+        let writer = PartWriter::create(&self.archive, name, origin)?;
         self.next_part += 1;
         Ok(Box::new(writer))
     }

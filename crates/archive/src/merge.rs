@@ -16,7 +16,7 @@ use protocol::ids::TenantId;
 use crate::checked::Checked;
 use crate::disk::NewFile;
 use crate::keys::{Fingerprint, RecordKey, second_of_micros};
-use crate::part::{self, PartName, PartWriter, spill_name};
+use crate::part::{self, Origin, PartName, PartWriter, spill_name};
 use crate::read::{Batches, micros, texts};
 use crate::runs::{Gathered, Merged, READ_ROWS, Run, Spilled};
 use crate::schema::{FINGERPRINT_KEY, SORTED_KEY};
@@ -181,7 +181,7 @@ impl Merge<'_> {
                 None => {
                     let name = PartName { tenant: self.tenant, date: self.date, commit: self.number, part };
                     part += 1;
-                    writer.insert(PartWriter::create(self.archive, name, true)?)
+                    writer.insert(PartWriter::create(self.archive, name, Origin::Merged)?)
                 }
             };
             note_rows(&batch, open);

@@ -46,6 +46,17 @@ pub(crate) struct PartName {
     pub(crate) part: u64,
 }
 
+/// What a segment is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Records as they were delivered.
+    Delivered,
+    /// A commit's records of one date, in order of `creation_time`.
+    Sorted,
+    /// Segments before it, in order of `creation_time`: it is to stay, and to be asked often.
+    Merged,
+}
+
 /// The open file of one segment.
 pub(crate) struct PartWriter {
     archive: Archive,
@@ -68,17 +79,18 @@ pub(crate) struct PartWriter {
 }
 
 impl PartWriter {
-    /// Creates the temporary file. `sorted` says that the rows will come in order of `creation_time`.
-    pub(crate) fn create(archive: &Archive, name: PartName, sorted: bool) -> Result<Self, ArchiveError> {
+    /// Creates the temporary file.
+    pub(crate) fn create(archive: &Archive, name: PartName, origin: Origin) -> Result<Self, ArchiveError> {
         let folder = archive.folder_of(name.tenant, name.date);
         files::create_folder(&folder)?;
         let temporary = folder.join(temporary_name(name.commit, name.part));
         let file = NewFile::create(&temporary).map_err(ArchiveError::io("create", &temporary))?;
         let mut metadata = Vec::new();
-        if sorted {
+        if origin != Origin::Delivered {
             metadata.push(KeyValue::new(SORTED_KEY.to_owned(), "creation_time".to_owned()));
         }
-        let (file, row_groups) = open_file(file, metadata).map_err(ArchiveError::parquet("create", &temporary))?;
+        let (file, row_groups) =
+            open_file(file, metadata, origin).map_err(ArchiveError::parquet("create", &temporary))?;
         let raw = RawColumn::new(file.schema_descr().column(position::RAW));
         Ok(Self {
             archive: archive.clone(),
@@ -280,9 +292,10 @@ impl Drop for PartWriter {
 fn open_file(
     file: NewFile,
     metadata: Vec<KeyValue>,
+    origin: Origin,
 ) -> Result<(SerializedFileWriter<DigestWriter<NewFile>>, ArrowRowGroupWriterFactory), ParquetError> {
-    let options =
-        ArrowWriterOptions::new().with_properties(schema::writer_properties(metadata)).with_skip_arrow_metadata(true);
+    let properties = schema::writer_properties(metadata, origin == Origin::Merged);
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     ArrowWriter::try_new_with_options(DigestWriter::new(file), arrow_schema(), options)?.into_serialized_writer()
 }
 
