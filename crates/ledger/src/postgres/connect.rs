@@ -31,7 +31,7 @@ const CREATE: Duration = Duration::from_secs(15);
 /// * a transaction whose client fell silent is ended, so that a worker that was stopped holds up nobody;
 /// * a client whose machine is gone is noticed within half a minute, and what it held is free.
 const SETTINGS: &str = "SET statement_timeout = '60s'; SET lock_timeout = '30s';
-    SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning;
+    SET client_min_messages = warning;
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -90,6 +90,8 @@ impl Connector {
             }
         };
         client.batch_execute(SETTINGS).await?;
+        let silence_max = self.options.silence_max.as_millis();
+        client.batch_execute(&format!("SET idle_in_transaction_session_timeout = '{silence_max}ms'")).await?;
         if self.options.read_only {
             client.batch_execute("SET default_transaction_read_only = on").await?;
         }

@@ -10,6 +10,7 @@
 //! among transactions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
@@ -76,15 +77,21 @@ pub struct PgOptions {
     /// The most connections of this handle, the claim's own not counted. Fewer: calls wait for each other. More: the server,
     /// which serves each with a process, has less for others.
     pub connections: usize,
+    /// After so much silence in the middle of a transaction the server ends it. Smaller: a busy machine loses transactions, and
+    /// makes them again. Larger: what a stopped worker had locked is kept from others for longer.
+    pub silence_max: Duration,
 }
 
 impl PgOptions {
     /// Connections of a handle that collects: more than a machine's cores write at once only waits for the same disk.
     pub const CONNECTIONS: usize = 8;
+    /// Where nothing shorter is asked for.
+    pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 
     /// For this address, with no password, to be written.
     pub fn at(address: PgAddress) -> Self {
-        Self { address, password: None, read_only: false, connections: Self::CONNECTIONS }
+        let (connections, silence_max) = (Self::CONNECTIONS, Self::SILENCE_MAX);
+        Self { address, password: None, read_only: false, connections, silence_max }
     }
 }
 

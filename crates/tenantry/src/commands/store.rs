@@ -182,9 +182,11 @@ pub(crate) fn safe_failure(error: SafeError) -> Failure {
 pub(crate) fn location(config: &Config) -> Location {
     match &config.ledger {
         LedgerConfig::File(path) => Location::File(path.clone()),
-        LedgerConfig::Database { address, password_file, .. } => {
+        LedgerConfig::Database { address, password_file, lease_time } => {
             let password = ledger_password(password_file.as_deref());
-            Location::Database(Box::new(PgOptions { password, ..PgOptions::at(address.clone()) }))
+            // A worker that was stopped in the middle of a transaction keeps no tenant from others after its lease has ended.
+            let silence_max = PgOptions::SILENCE_MAX.min(*lease_time);
+            Location::Database(Box::new(PgOptions { password, silence_max, ..PgOptions::at(address.clone()) }))
         }
     }
 }

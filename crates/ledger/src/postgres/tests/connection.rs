@@ -2,12 +2,33 @@
 //! What becomes of a `COMMIT` that broke is in `last_write`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::Database;
 use crate::conformance::server::PgServer;
 use crate::conformance::{all_pending, block_on, content, hours, noon, tenant};
+use crate::postgres::connect::Connector;
 use crate::postgres::{Company, PgAddress, PgLedger, PgOptions, PgPassword};
 use crate::{Ledger, LedgerError};
+
+#[test]
+fn what_a_client_that_fell_silent_had_locked_is_free_after_the_time_that_was_asked_for() {
+    let server = PgServer::start();
+    let name = server.ledger();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let asked_for = |silence_max| {
+        let options = PgOptions { silence_max, ..server.options(&name) };
+        let ledger = PgLedger::open(options.clone()).unwrap();
+        let connector = Connector::new(options, ledger.place()).unwrap();
+        runtime.block_on(async {
+            let (client, _task) = connector.open().await.unwrap();
+            let shown = client.query_one("SHOW idle_in_transaction_session_timeout", &[]).await.unwrap();
+            shown.get::<_, String>(0)
+        })
+    };
+    assert_eq!(asked_for(PgOptions::SILENCE_MAX), "30s");
+    assert_eq!(asked_for(Duration::from_millis(3500)), "3500ms");
+}
 
 #[test]
 fn connections_that_are_cut_while_many_calls_are_under_way_cost_nothing() {
