@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores report to whoever started them")]
 
 pub mod bench;
+pub mod scale_test;
 pub mod simulate;
 pub mod test;
 pub mod tidy;

@@ -47,6 +47,16 @@ pub fn run() -> anyhow::Result<bool> {
     Ok(steps.summary(started))
 }
 
+/// Installs the servers that workers share.
+///
+/// # Errors
+/// When one is missing and cannot be installed.
+pub(crate) fn install_servers(root: &Path) -> anyhow::Result<()> {
+    tools::ensure_c_compiler()?;
+    tools::ensure_postgres()?;
+    servers::install(root).map(drop)
+}
+
 /// What was run so far.
 #[derive(Default)]
 struct Steps {

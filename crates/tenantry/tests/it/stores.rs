@@ -98,10 +98,15 @@ impl Store {
 
     /// Names of segments below the archive's root.
     pub(crate) fn segments(&self) -> BTreeSet<String> {
+        self.segments_of("")
+    }
+
+    /// The same of one tenant, or of all whose id begins so.
+    pub(crate) fn segments_of(&self, tenant: &str) -> BTreeSet<String> {
         let (path, tag) = match self.kind {
-            Kind::S3 => ("/audit?list-type=2&prefix=company/tenant%3D".to_owned(), "Key"),
+            Kind::S3 => (format!("/audit?list-type=2&prefix=company/tenant%3D{tenant}"), "Key"),
             Kind::Azure => {
-                let list = "restype=container&comp=list&prefix=company/tenant%3D";
+                let list = format!("restype=container&comp=list&prefix=company/tenant%3D{tenant}");
                 (format!("/devstoreaccount1/audit?{list}&{AZURITE_SIGNATURE}"), "Name")
             }
         };

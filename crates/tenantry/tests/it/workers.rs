@@ -14,6 +14,7 @@ use crate::support::{Home, Microsoft, on_time};
 
 mod line;
 mod listeners;
+mod scale;
 
 /// Far longer than it takes; a test that waits for this has failed.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -31,19 +32,21 @@ struct Shared {
 }
 
 impl Shared {
+    /// With an archive in a folder.
     fn new(microsoft: &Microsoft, homes: usize, lease_time: &str) -> Self {
+        let shared = Self::with(microsoft, homes, lease_time, "");
+        let archive = format!("[archive]\nurl = \"file:{}\"\n", shared.homes[0].data().join("archive").display());
+        shared.homes.iter().for_each(|home| home.append("tenantry.toml", &archive));
+        shared
+    }
+
+    fn with(microsoft: &Microsoft, homes: usize, lease_time: &str, archive: &str) -> Self {
         let server = PgServer::start();
         let url = server.url(&server.database());
         let database = url.split(['/', '?']).nth(3).unwrap().to_owned();
         let homes: Vec<Home> = (0..homes).map(|_| Home::without_tenants(microsoft)).collect();
-        let archive = homes[0].data().join("archive");
-        for home in &homes {
-            let more = format!(
-                "[ledger]\nurl = \"{url}\"\nlease_time = \"{lease_time}\"\n[archive]\nurl = \"file:{}\"\n",
-                archive.display()
-            );
-            home.append("tenantry.toml", &more);
-        }
+        let more = format!("[ledger]\nurl = \"{url}\"\nlease_time = \"{lease_time}\"\n{archive}");
+        homes.iter().for_each(|home| home.append("tenantry.toml", &more));
         Self { server, url, database, homes }
     }
 
