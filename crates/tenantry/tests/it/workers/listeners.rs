@@ -8,7 +8,7 @@ use emulator::entra::Directory as _;
 use emulator::world::Limits;
 use emulator::{EmulatorOptions, WorldOptions};
 
-use super::{LONG, PATIENCE, SHORT, Shared};
+use super::{AT_ONCE, LONG, PATIENCE, SHORT, Shared};
 use crate::serving::{Serving, get};
 use crate::support::{Home, Microsoft, on_time};
 
@@ -135,8 +135,8 @@ fn a_consent_whose_every_page_is_another_workers_is_taken_and_collected_by_whoev
         let page = at.unwrap_err();
         assert!(page.contains("Your organization is connected"), "{page}");
     }
-    // By a word from one to the other: the lease time is longer than our patience.
-    shared.until_held(|held| held(&one) == 1 && held(&two) == 1);
+    // By a word from one to the other.
+    shared.until_held_within(AT_ONCE, |held| held(&one) == 1 && held(&two) == 1);
     shared.until("records of both", "SELECT count(DISTINCT tenant) = 2 FROM segment");
     super::stop(one);
     super::stop(two);
