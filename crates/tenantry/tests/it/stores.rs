@@ -177,6 +177,8 @@ pub(crate) enum Passage {
 /// Stands before a store. Runs as long as the process; its threads end with their connections.
 pub(crate) struct Door {
     address: SocketAddr,
+    /// What the store's endpoint has after its address.
+    path: String,
     inside: Arc<Mutex<Inside>>,
 }
 
@@ -190,6 +192,8 @@ struct Inside {
 impl Door {
     pub(crate) fn to(endpoint: &str) -> Self {
         let target = address_of(endpoint);
+        let path =
+            endpoint.split_once("://").unwrap().1.split_once('/').map_or(String::new(), |(_, path)| format!("/{path}"));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let inside = Arc::new(Mutex::new(Inside { passage: Passage::Open, connections: 0, open: Vec::new() }));
@@ -200,11 +204,11 @@ impl Door {
                 std::thread::spawn(move || enter(client, target, &hall));
             }
         });
-        Self { address, inside }
+        Self { address, path, inside }
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}{}", self.address, self.path)
     }
 
     pub(crate) fn connections(&self) -> u64 {
