@@ -27,10 +27,10 @@ const CREATE: Duration = Duration::from_secs(15);
 
 /// What every session is told first. Limits are the session's own, not the server's:
 /// * a statement that takes longer than a minute is hung or lacks an index;
-/// * whoever waits for a lock longer than that is told that the ledger is busy, as the embedded one does;
+/// * whoever waits for a lock for long is told that the ledger is busy, as the embedded one does;
 /// * a transaction whose client fell silent is ended, so that a worker that was stopped holds up nobody;
 /// * a client whose machine is gone is noticed within half a minute, and what it held is free.
-const SETTINGS: &str = "SET statement_timeout = '60s'; SET lock_timeout = '30s';
+const SETTINGS: &str = "SET statement_timeout = '60s';
     SET client_min_messages = warning;
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
@@ -91,7 +91,12 @@ impl Connector {
         };
         client.batch_execute(SETTINGS).await?;
         let silence_max = self.options.silence_max.as_millis();
-        client.batch_execute(&format!("SET idle_in_transaction_session_timeout = '{silence_max}ms'")).await?;
+        // Shorter: of a stopped worker's sessions that wait for each other, the first ends the last, and none has its turn.
+        let lock_wait_max = silence_max * 2 / 3;
+        let limits = format!(
+            "SET idle_in_transaction_session_timeout = '{silence_max}ms'; SET lock_timeout = '{lock_wait_max}ms'"
+        );
+        client.batch_execute(&limits).await?;
         if self.options.read_only {
             client.batch_execute("SET default_transaction_read_only = on").await?;
         }

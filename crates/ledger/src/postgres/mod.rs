@@ -77,8 +77,9 @@ pub struct PgOptions {
     /// The most connections of this handle, the claim's own not counted. Fewer: calls wait for each other. More: the server,
     /// which serves each with a process, has less for others.
     pub connections: usize,
-    /// After so much silence in the middle of a transaction the server ends it. Smaller: a busy machine loses transactions, and
-    /// makes them again. Larger: what a stopped worker had locked is kept from others for longer.
+    /// After so much silence in the middle of a transaction the server ends it, and after two thirds of it a wait for a lock.
+    /// Smaller: a busy machine loses transactions, and makes them again. Larger: what a stopped worker had locked is kept from
+    /// others for longer.
     pub silence_max: Duration,
 }
 

@@ -184,8 +184,8 @@ pub(crate) fn location(config: &Config) -> Location {
         LedgerConfig::File(path) => Location::File(path.clone()),
         LedgerConfig::Database { address, password_file, lease_time } => {
             let password = ledger_password(password_file.as_deref());
-            // A worker that was stopped in the middle of a transaction keeps no tenant from others after its lease has ended.
-            let silence_max = PgOptions::SILENCE_MAX.min(*lease_time);
+            // What a worker that was stopped had locked is free before its lease has ended.
+            let silence_max = PgOptions::SILENCE_MAX.min(*lease_time / 2);
             Location::Database(Box::new(PgOptions { password, silence_max, ..PgOptions::at(address.clone()) }))
         }
     }

@@ -22,12 +22,15 @@ fn what_a_client_that_fell_silent_had_locked_is_free_after_the_time_that_was_ask
         let connector = Connector::new(options, ledger.place()).unwrap();
         runtime.block_on(async {
             let (client, _task) = connector.open().await.unwrap();
-            let shown = client.query_one("SHOW idle_in_transaction_session_timeout", &[]).await.unwrap();
-            shown.get::<_, String>(0)
+            let mut shown = Vec::new();
+            for name in ["idle_in_transaction_session_timeout", "lock_timeout"] {
+                shown.push(client.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get::<_, String>(0));
+            }
+            shown
         })
     };
-    assert_eq!(asked_for(PgOptions::SILENCE_MAX), "30s");
-    assert_eq!(asked_for(Duration::from_millis(3500)), "3500ms");
+    assert_eq!(asked_for(PgOptions::SILENCE_MAX), ["30s", "20s"]);
+    assert_eq!(asked_for(Duration::from_millis(3500)), ["3500ms", "2333ms"]);
 }
 
 #[test]
