@@ -15,6 +15,7 @@ use crate::support::{Home, Microsoft, on_time};
 mod line;
 mod listeners;
 mod scale;
+mod tables;
 
 /// Far longer than it takes; a test that waits for this has failed.
 const PATIENCE: Duration = Duration::from_secs(1000);
