@@ -19,6 +19,7 @@ use protocol::time::Timestamp;
 use server::collector::segments::segment_of;
 
 use crate::plan::{Plan, Span};
+use crate::tuned::tables;
 use crate::witness::Witness;
 
 /// Somebody who works undisturbed for so long is expected to get what there is.
@@ -267,6 +268,25 @@ impl Sides<'_> {
         Ok(segments.collect())
     }
 
+    /// Each tenant's table, where there is to be one, names what the ledger shows and nothing else.
+    pub(crate) async fn check_tables(&self, archive: &Archive) -> Verdict {
+        if tables(self.plan.world.seed).is_none() {
+            return Ok(());
+        }
+        for (tenant, visible) in self.segments().await? {
+            let table = archive.table(tenant).map_err(|error| format!("no table of {tenant}: {error}"))?;
+            if let Some(damage) = table.damage() {
+                return Err(format!("the table of {tenant} is damaged: {damage}"));
+            }
+            let differs = table.differs_from(&visible);
+            if differs > 0 {
+                let segments = visible.len();
+                return Err(format!("the table of {tenant} differs from its {segments} segments by {differs}"));
+            }
+        }
+        Ok(())
+    }
+
     /// No file is in the archive that the ledger does not know, and what it promises to keep in quarantine is there.
     pub(crate) async fn check_files(&self, archive: &Archive) -> Verdict {
         let mut known = BTreeSet::new();
@@ -289,8 +309,8 @@ impl Sides<'_> {
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 let extension = path.extension().and_then(|extension| extension.to_str());
-                if path.ends_with("_aside") {
-                    // What may not come again is kept there, and nobody reads it.
+                if path.ends_with("_aside") || path.ends_with("_delta_log") {
+                    // What may not come again is kept there, and nobody reads it; and a table's log is looked at as such.
                     continue;
                 }
                 if path.is_dir() {

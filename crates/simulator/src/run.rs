@@ -212,6 +212,7 @@ impl Run {
             let contents = sides.contents();
             block_on(sides.check_archive(&archive, expected, &contents, &excuses))
                 .and_then(|lost| block_on(sides.check_files(&archive)).map(|()| lost))
+                .and_then(|lost| block_on(sides.check_tables(&archive)).map(|()| lost))
         })?;
         self.counts.lost = lost;
         self.counts.records = expected.values().map(|records| records.len() as u64).sum();

@@ -7,7 +7,7 @@ use emulator::DEFAULT_SECRET;
 use protocol::cloud::{Cloud, CustomCloud};
 use protocol::ids::PublisherId;
 use protocol::secret::ClientSecret;
-use server::settings::{AppSettings, CollectSettings, Credential, Limits, Settings, TokenEndpoint};
+use server::settings::{AppSettings, CollectSettings, Credential, Limits, Settings, TableSettings, TokenEndpoint};
 
 use crate::plan::Plan;
 use crate::plant::Bug;
@@ -49,7 +49,17 @@ pub(crate) fn settings(
             tile: tuning.tile,
         },
         retention: None,
-        tables: None,
+        tables: tables(plan.world.seed),
         limits,
+    })
+}
+
+/// In one seed of three the archive is published as tables. Drawn from the seed itself, so that all else in it stays as it was.
+pub(crate) fn tables(seed: u64) -> Option<TableSettings> {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x7461_626c_6573);
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    (rng.u8(0..3) == 0).then(|| TableSettings {
+        interval: minutes([1, 10, 60][rng.usize(0..3)]),
+        kept: minutes([10, 600][rng.usize(0..2)]),
     })
 }

@@ -252,14 +252,16 @@ impl Worker {
         }
         let mut last_commit = tenant.last_commit;
         for _ in 0..RESUBSCRIPTIONS {
-            let Some(types) = self.subscribe(context, mode, memory).await? else { return Ok(Round::Held) };
+            let Some(types) = self.subscribe(context, mode, memory).await? else {
+                return Ok(self.held(context).await);
+            };
             let in_flight = InFlight::default();
             let mut committer = Committer::new(context, self.tenant, &in_flight, last_commit, Arc::clone(&self.files));
             let end = self.drive(context, mode, stop, memory, &tenant, types, &mut committer, &in_flight).await?;
             last_commit = committer.last_commit;
             match end {
                 End::Stopped => return Ok(Round::Stopped),
-                End::Held => return Ok(Round::Held),
+                End::Held => return Ok(self.held(context).await),
                 End::Idle => break,
                 End::Resubscribe | End::CommitterGone => {}
             }
@@ -269,6 +271,12 @@ impl Worker {
         memory.commit_failures = 0;
         self.keep_house(context, mode, memory, stop).await?;
         Ok(Round::Idle(self.wake_at(context, &tenant).await?))
+    }
+
+    /// Something stands in the way, perhaps for days: what has come until now is for all to see.
+    async fn held(&self, context: &Context) -> Round {
+        self.publishing.publish(&self.house(context), true).await;
+        Round::Held
     }
 
     async fn read_tenant(&self, context: &Context, memory: &mut Memory) -> Result<Option<Tenant>, LedgerError> {

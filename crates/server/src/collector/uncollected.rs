@@ -65,7 +65,11 @@ impl Uncollected {
     }
 
     async fn one(&mut self, context: &Context, tenant: TenantId, grace: Grace) -> Result<(), CommitFailure> {
-        let Some((ledger, archive)) = context.own(tenant) else { return Ok(()) };
+        let Some((ledger, archive)) = context.own(tenant) else {
+            // Another process looks after it, and may leave it as it is.
+            self.published.remove(&tenant);
+            return Ok(());
+        };
         let still = ledger.tenant(tenant).await?;
         let Some(known) = still.filter(|tenant| tenant.state != TenantState::Active) else { return Ok(()) };
         // A turn of our own: nobody else works on its files. Should it be resumed at this very moment, its worker finds

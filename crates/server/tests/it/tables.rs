@@ -238,3 +238,21 @@ async fn a_tenant_that_is_given_up_is_not_counted_among_those_behind_any_more() 
     drop(collector);
     assert!(rig.metrics.encode().contains("tenantry_tables_behind 0"), "who has it now counts it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_something_stood_in_the_way_is_published_all_the_same() {
+    let mut world = small_world(49, 1, 300);
+    world.lateness = Lateness { share: 0.8, after_start: Some(2 * HOUR), ..world.lateness };
+    let mut rig = Rig::new(world, FaultPlan::default()).await;
+    rig.settings.tables = Some(TableSettings { interval: 12 * HOUR, ..TABLES });
+    let (tenant, client) = (rig.tenants()[0], rig.settings.app.client_id);
+    let story = async {
+        tokio::time::sleep(HOUR / 2).await;
+        // The token that is there lasts a little longer, and after that nothing can be asked.
+        rig.emulator.world().set_roles(tenant, client, None);
+        tokio::time::sleep(4 * HOUR).await;
+        check_published(&rig).await;
+    };
+    rig.collector().run(story).await.unwrap();
+    assert!(entries(&rig, tenant).len() > 1, "all of it was there at once");
+}
