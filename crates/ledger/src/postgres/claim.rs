@@ -37,7 +37,7 @@ pub(super) enum Standing {
     Held,
     /// It was, and its connection is gone.
     Lost,
-    /// Another collector's is, this one says.
+    /// Another collector's is, this one says; for good, unless it was held in company.
     Ousted(String),
 }
 
@@ -167,8 +167,10 @@ async fn attempt(claimant: &Claimant) -> Result<Attempt, Error> {
              WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::int::oid AND l.objsubid = 2
              AND l.objid = hashtext(current_schema())::oid
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND ($2 OR l.mode = 'ExclusiveLock')
              ORDER BY a.backend_start, a.pid",
-            &[&LOCKS],
+            // Who has it as we want it is not in our way.
+            &[&LOCKS, &(*company == Company::Alone)],
         )
         .await?;
     task.abort();
@@ -222,6 +224,10 @@ async fn hold(
                     continue;
                 }
                 Ok(Attempt::Ours(pid)) => end_session(&claimant.connector, pid).await,
+                // Of the tenants that others took meanwhile, this process has no lease any more: it may come back.
+                Ok(Attempt::Taken(holder)) if claimant.company == Company::Workers => {
+                    stand.send_replace(Standing::Ousted(holder));
+                }
                 Ok(Attempt::Taken(holder)) => {
                     stand.send_replace(Standing::Ousted(holder));
                     return;

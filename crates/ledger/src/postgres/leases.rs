@@ -219,9 +219,9 @@ fn lease_of(row: &Row, worker: WorkerId) -> Done<Lease> {
 }
 
 pub(super) async fn leave(session: &Session<'_>, worker: WorkerId) -> Done<u64> {
-    let given = session.run("UPDATE tenant SET lease_worker = NULL WHERE lease_worker = $1", &[&uuid(worker)]).await?;
+    // The row first: a `take` of this worker that is under way has locked it, and what that takes is seen only after it.
     session.run("DELETE FROM worker WHERE worker = $1", &[&uuid(worker)]).await?;
-    Ok(given)
+    session.run("UPDATE tenant SET lease_worker = NULL WHERE lease_worker = $1", &[&uuid(worker)]).await
 }
 
 /// A tenant is about to be deleted: whoever holds it holds one less.

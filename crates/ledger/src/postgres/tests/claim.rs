@@ -23,11 +23,7 @@ fn a_second_collector_is_refused_and_told_who_is_at_work_until_the_first_has_end
     // Also when it did not say good-bye.
     std::mem::forget(claim);
     drop(second);
-    let waited = (0..200).find_map(|_| {
-        std::thread::yield_now();
-        block_on(first.claim(Company::Alone)).ok()
-    });
-    assert!(waited.is_some());
+    while block_on(first.claim(Company::Alone)).is_err() {}
     drop(elsewhere);
 }
 
@@ -75,6 +71,39 @@ fn a_claim_whose_connection_is_cut_is_had_again_and_one_that_was_lost_to_another
     assert!(block_on(first.tenant(tenant(1))).unwrap().is_some(), "reading goes on");
     other.kill().unwrap();
     other.wait().unwrap();
+}
+
+#[test]
+fn a_worker_that_somebody_alone_came_before_is_back_when_that_one_has_ended() {
+    let server = PgServer::start();
+    let database = Database::new(&server);
+    let worker = database.ledger();
+    let _claim = block_on(worker.claim(Company::Workers)).unwrap();
+    block_on(worker.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
+    let waits = "SELECT pg_advisory_lock(1416524921, hashtext('public')); SELECT pg_sleep(6000)";
+    let mut alone = server.background(&database.name, waits);
+    let count = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while server.psql(count) != ["1"] {}
+    let end = |mode: &str| {
+        server.psql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = '{mode}'"
+        ));
+    };
+    end("ShareLock");
+    let write = || block_on(worker.set_problem(tenant(1), None, None, noon()));
+    let error = loop {
+        match write() {
+            Ok(()) => std::thread::yield_now(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, LedgerError::Ousted { .. }), "{error:?}");
+    end("ExclusiveLock");
+    while write().is_err() {
+        std::thread::yield_now();
+    }
+    alone.kill().unwrap();
+    alone.wait().unwrap();
 }
 
 #[test]

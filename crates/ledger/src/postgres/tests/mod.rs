@@ -4,6 +4,7 @@ mod claim;
 mod conformance;
 mod connection;
 mod last_write;
+mod leases;
 mod many;
 pub(super) mod plans;
 mod schema;
