@@ -75,6 +75,9 @@ pub(super) struct Keeper {
     words: mpsc::Sender<Word>,
     returned: mpsc::UnboundedReceiver<Lease>,
     known: BTreeSet<Lease>,
+    /// Let go by the supervisor, and perhaps not given back yet: nothing of ours is begun under them again. What was under way
+    /// when they were let go may still reach the ledger, which is to refuse it from then on.
+    owed: BTreeSet<Lease>,
     /// Leases the supervisor has let go and we have seen to.
     returned_count: u64,
     /// Turns since all that is held was asked for; `None` when a call may have done what its answer did not tell.
@@ -123,8 +126,19 @@ pub(super) fn pair(sharing: Sharing, waker: Waker, reception: Reception) -> (Kee
         called: Arc::clone(&called),
     };
     let known = BTreeSet::new();
-    let keeper =
-        Keeper { sharing, waker, reception, words, returned, known, returned_count: 0, since_asked: None, called };
+    let owed = BTreeSet::new();
+    let keeper = Keeper {
+        sharing,
+        waker,
+        reception,
+        words,
+        returned,
+        known,
+        owed,
+        returned_count: 0,
+        since_asked: None,
+        called,
+    };
     (keeper, holder)
 }
 
@@ -166,7 +180,26 @@ impl Keeper {
         }
     }
 
+    /// Gives back what was let go. To say so twice does nothing: each lease is named with its epoch.
+    async fn settle(&mut self) -> Result<(), LedgerError> {
+        while let Ok(lease) = self.returned.try_recv() {
+            self.owe(lease);
+        }
+        if !self.owed.is_empty() {
+            self.sharing.workers.give_back(self.owed.iter().copied().collect()).await?;
+            self.owed.clear();
+        }
+        Ok(())
+    }
+
+    fn owe(&mut self, lease: Lease) {
+        self.returned_count += 1;
+        self.known.remove(&lease);
+        self.owed.insert(lease);
+    }
+
     async fn turn(&mut self, begun: Instant) -> Result<Standing, LedgerError> {
+        self.settle().await?;
         let Sharing { workers, worker, name, lease_time, alone } = &self.sharing;
         let fleet = workers.alive(*worker, name.clone(), *lease_time).await?;
         let mut turn = fleet.turn(*worker);
@@ -246,17 +279,9 @@ impl Keeper {
     }
 
     async fn give_back(&mut self, lease: Lease, until: Instant) {
-        let mut leases = VecDeque::from([lease]);
-        while let Ok(lease) = self.returned.try_recv() {
-            leases.push_back(lease);
-        }
-        self.returned_count += leases.len() as u64;
-        leases.iter().for_each(|lease| {
-            self.known.remove(lease);
-        });
-        // What could not be given back is counted as held in the next turn, found, and worked on again.
-        match tokio::time::timeout_at(until, self.sharing.workers.give_back(leases.into())).await {
-            Ok(Ok(_)) => {}
+        self.owe(lease);
+        match tokio::time::timeout_at(until, self.settle()).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error = crate::chain(&error), "tenants could not be given back yet"),
             Err(_) => self.since_asked = None,
         }
@@ -382,7 +407,11 @@ mod tests {
         holder.let_go(lease(1));
         holder.let_go(lease(2));
         assert_eq!(holder.held(&word(0)), [lease(3)]);
-        assert_eq!(holder.held(&word(1)), [lease(1), lease(3)], "it could not be given back: it is ours still");
+        assert_eq!(
+            holder.held(&word(1)),
+            [lease(1), lease(3)],
+            "it was given back, and what is held was asked for after that"
+        );
         assert_eq!(holder.held(&word(2)), [lease(1), lease(2), lease(3)]);
         assert_eq!((returned.try_recv(), returned.try_recv()), (Ok(lease(1)), Ok(lease(2))));
         drop(words);

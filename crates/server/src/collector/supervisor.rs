@@ -145,7 +145,11 @@ impl Supervisor {
                 Event::Heard(Word::Look) => self.look_again().await,
                 Event::Distrust => {
                     tracing::error!("the ledger has not confirmed in time what is held: all tenants are let go");
-                    drop(self.hold_only(&[]));
+                    // Given back even if nobody has taken them: what is dropped here may still reach the ledger, and must not
+                    // be taken there for the word of who begins with them again.
+                    for tenant in self.holding().into_keys() {
+                        self.let_go(tenant);
+                    }
                     if let Some(holder) = &mut self.holder {
                         holder.trusted_until = None;
                     }
@@ -391,11 +395,13 @@ impl Supervisor {
     /// Forgets a tenant at once: dropping is as safe as stopping.
     fn drop_tenant(&mut self, tenant: TenantId) -> Option<Entry> {
         let entry = self.entries.remove(&tenant)?;
-        match entry.state {
+        match &entry.state {
             State::Due(at) => {
-                self.due.remove(&(at, tenant));
+                self.due.remove(&(*at, tenant));
             }
-            State::Running(_) => {
+            State::Running(stop) => {
+                // What works on another thread is told to stop, since it cannot be dropped.
+                stop.send_replace(true);
                 let task = self.names.iter().find(|(_, name)| **name == tenant).map(|(id, _)| *id);
                 if let Some(task) = task {
                     self.names.remove(&task);
@@ -493,9 +499,10 @@ async fn sleep_until(at: Option<Instant>) {
 async fn hear(holder: &mut Option<Holder>) -> Event {
     let Some(holder) = holder else { return std::future::pending().await };
     let (words, until) = (&mut holder.words, holder.trusted_until);
+    // A word that waits was said before the time was over, and is looked at first.
     tokio::select! {
         biased;
-        () = sleep_until(until) => Event::Distrust,
         Some(word) = words.recv() => Event::Heard(word),
+        () = sleep_until(until) => Event::Distrust,
     }
 }

@@ -12,7 +12,7 @@ use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
 use engine::hindrance::History;
-use engine::lease::WorkerRow;
+use engine::lease::{Fleet, Lease, WorkerId, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -21,7 +21,7 @@ use engine::model::{
 use engine::retention::Expiry;
 use engine::webhook::Webhook;
 use ledger::sqlite::SqliteLedger;
-use ledger::{Ledger, LedgerError, LedgerFuture};
+use ledger::{Hints, Ledger, LedgerError, LedgerFuture, Workers};
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use server::collector::Ended;
@@ -159,6 +159,44 @@ delegate! {
     fn retry_lost(tenant: TenantId, now: Timestamp) -> u64;
     fn relisted(tenant: TenantId, content_type: ContentType, requests: u64, found: u64, now: Timestamp) -> ();
     fn fold(tenant: TenantId, before: Timestamp, limit: u32) -> u64;
+}
+
+/// What a lease is about is asked of the file itself; of what it is for, only a worker's word that it is alive can fail.
+impl Workers for FaultyLedger {
+    fn alive(&self, worker: WorkerId, name: String, lease_time: Duration) -> LedgerFuture<'_, Fleet> {
+        match self.fate_of("alive") {
+            Fate::Works => self.inner.alive(worker, name, lease_time),
+            _ => Box::pin(async { Err(LedgerError::Busy { place: Path::new("ledger.db").into() }) }),
+        }
+    }
+
+    fn take(&self, worker: WorkerId, limit: u32) -> LedgerFuture<'_, Vec<Lease>> {
+        self.inner.take(worker, limit)
+    }
+
+    fn give_back(&self, leases: Vec<Lease>) -> LedgerFuture<'_, u64> {
+        self.inner.give_back(leases)
+    }
+
+    fn held(&self, worker: WorkerId) -> LedgerFuture<'_, Vec<Lease>> {
+        self.inner.held(worker)
+    }
+
+    fn leave(&self, worker: WorkerId) -> LedgerFuture<'_, u64> {
+        self.inner.leave(worker)
+    }
+
+    fn bury_others(&self, worker: WorkerId) -> LedgerFuture<'_, ()> {
+        self.inner.bury_others(worker)
+    }
+
+    fn hints(&self) -> Hints {
+        self.inner.hints()
+    }
+
+    fn under(&self, lease: Lease) -> Arc<dyn Ledger> {
+        self.inner.under(lease)
+    }
 }
 
 #[tokio::test(start_paused = true)]

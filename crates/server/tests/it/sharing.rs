@@ -2,6 +2,7 @@
 //! or stored twice when one of them stops, dies, or is taken for dead.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use emulator::{FaultPlan, WorldOptions};
@@ -11,6 +12,7 @@ use server::collector::{Sharing, Webhooks};
 use server::{Collector, RunReport};
 use tokio::sync::oneshot;
 
+use crate::durable::{Fate, FaultyLedger};
 use crate::rig::{Rig, small_world};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,10 +28,10 @@ fn worker(number: u8) -> WorkerId {
     WorkerId([number; 16])
 }
 
-fn collector(rig: &Rig, number: u8) -> Collector {
+fn collector(rig: &Rig, number: u8, workers: Arc<dyn Workers>) -> Collector {
     let parts = rig.parts(rig.transport(), Arc::new(rig.ledger.clone()));
     let sharing = Sharing {
-        workers: Arc::new(rig.ledger.clone()),
+        workers,
         worker: worker(number),
         name: format!("worker {number}"),
         lease_time: LEASE_TIME,
@@ -46,7 +48,11 @@ struct AtWork {
 
 impl AtWork {
     fn begin(rig: &Rig, number: u8) -> Self {
-        let (collector, (stop, stopped)) = (collector(rig, number), oneshot::channel());
+        Self::begin_with(rig, number, Arc::new(rig.ledger.clone()))
+    }
+
+    fn begin_with(rig: &Rig, number: u8, workers: Arc<dyn Workers>) -> Self {
+        let (collector, (stop, stopped)) = (collector(rig, number, workers), oneshot::channel());
         let stopping = async move {
             let _ = stopped.await;
         };
@@ -97,6 +103,8 @@ async fn what_a_dead_one_held_is_collected_by_the_other() {
     tokio::time::sleep(20 * MINUTE).await;
     assert_eq!((held(&rig, 1).await, held(&rig, 2).await), (3, 3));
     one.task.abort();
+    // Its lease runs by the ledger's clock, which is the machine's.
+    rig.ledger.alive(worker(1), "worker 1".to_owned(), Duration::from_secs(3600)).await.unwrap();
     tokio::time::sleep(2 * MINUTE).await;
     assert_eq!(
         (held(&rig, 1).await, held(&rig, 2).await),
@@ -136,6 +144,32 @@ async fn one_that_was_taken_for_dead_lets_go_of_what_others_took_and_takes_its_s
     }
     rig.ledger.leave(worker(9)).await.unwrap();
     tokio::time::sleep(30 * MINUTE).await;
+    assert_eq!(held(&rig, 1).await, 6);
+    assert!(one.stop().await.total().archived > 0);
+    check(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_confirmed_in_time_is_begun_with_again_under_a_new_epoch_although_nobody_else_had_it() {
+    let rig = rig(24).await;
+    let away = Arc::new(AtomicBool::new(false));
+    let is_away = Arc::clone(&away);
+    let workers = FaultyLedger::new(&rig, move |method, _| {
+        if method == "alive" && is_away.load(Ordering::Relaxed) { Fate::Busy } else { Fate::Works }
+    });
+    let one = AtWork::begin_with(&rig, 1, workers);
+    tokio::time::sleep(20 * MINUTE).await;
+    let before = rig.ledger.held(worker(1)).await.unwrap();
+    assert_eq!(before.len(), 6);
+    away.store(true, Ordering::Relaxed);
+    tokio::time::sleep(2 * LEASE_TIME).await;
+    away.store(false, Ordering::Relaxed);
+    tokio::time::sleep(20 * MINUTE).await;
+    // What was under way when they were let go, and reaches the ledger now, is refused.
+    for lease in before {
+        let refused = rig.ledger.under(lease).purge_tenant(lease.tenant).await.unwrap_err();
+        assert!(refused.is_lost_lease(), "{refused:?}");
+    }
     assert_eq!(held(&rig, 1).await, 6);
     assert!(one.stop().await.total().archived > 0);
     check(&rig).await;
