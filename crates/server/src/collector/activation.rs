@@ -301,6 +301,10 @@ impl Worker {
             return Ok(());
         }
         let _files = self.files.lock().await;
+        if context.ledger.tenant(self.tenant).await?.is_some() {
+            // It came back while somebody else was at its files.
+            return Ok(());
+        }
         let (archive, tenant) = (context.archive.clone(), self.tenant);
         let purged = tokio::task::spawn_blocking(move || archive.purge_tenant(tenant)).await;
         purged.map_err(|error| CommitFailure::Thread(error.to_string()))??;

@@ -5,14 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::model::{CommitNumber, TenantState};
 use ledger::LedgerError;
 use protocol::ids::TenantId;
+use tokio::time::Instant;
 
 use super::committer::CommitFailure;
 use super::context::Context;
 use super::housekeeping::{FOLD_EVERY, Grace, House};
+
+/// How often it is looked which of them have become ours. Smaller: asks the ledger in vain. Larger: a process that others
+/// replace within that time does nothing for them.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Those tenants, as far as the ledger's revision was read.
 #[derive(Debug, Default)]
@@ -21,10 +27,12 @@ pub(super) struct Uncollected {
     tenants: BTreeSet<TenantId>,
     /// Those whose tables are what the ledger shows, with its last commit then.
     published: BTreeMap<TenantId, CommitNumber>,
+    /// When each of ours was last looked after.
+    looked_after: BTreeMap<TenantId, Instant>,
 }
 
 impl Uncollected {
-    /// Looks after them as often as workers look after theirs, for ever.
+    /// Looks after each as often as workers look after theirs, for ever. Which of them are ours may change at any time.
     pub(super) async fn all_day(mut self, context: &Context) -> std::convert::Infallible {
         loop {
             let grace = Grace::For(context.settings.limits.obsolete_grace);
@@ -32,7 +40,7 @@ impl Uncollected {
                 // Whoever collects says what is wrong; here it is simply tried again.
                 tracing::debug!(error = crate::chain(&error), "retention of tenants that are not collected waits");
             }
-            tokio::time::sleep(FOLD_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -43,7 +51,7 @@ impl Uncollected {
         }
         let (revision, changed) = context.ledger.tenants_since(self.revision).await?;
         for tenant in changed {
-            self.published.remove(&tenant.id);
+            self.forget(tenant.id);
             if tenant.state == TenantState::Active {
                 self.tenants.remove(&tenant.id);
             } else {
@@ -52,26 +60,41 @@ impl Uncollected {
         }
         self.revision = revision;
         for tenant in self.tenants.clone() {
+            if self.looked_after.get(&tenant).is_some_and(|at| at.elapsed() < FOLD_EVERY) {
+                continue;
+            }
             match self.one(context, tenant, grace).await {
+                Ok(true) => {
+                    self.looked_after.insert(tenant, Instant::now());
+                }
+                Ok(false) => {}
                 Err(CommitFailure::Ledger(LedgerError::UnknownTenant { .. })) => {
                     // Purged meanwhile.
                     self.tenants.remove(&tenant);
-                    self.published.remove(&tenant);
+                    self.forget(tenant);
                 }
-                done => done?,
+                // Another process has it, and looks after it.
+                Err(CommitFailure::Ledger(error)) if error.is_lost_lease() => {}
+                Err(failure) => return Err(failure),
             }
         }
         Ok(())
     }
 
-    async fn one(&mut self, context: &Context, tenant: TenantId, grace: Grace) -> Result<(), CommitFailure> {
+    fn forget(&mut self, tenant: TenantId) {
+        self.published.remove(&tenant);
+        self.looked_after.remove(&tenant);
+    }
+
+    /// Whether it was ours to look after.
+    async fn one(&mut self, context: &Context, tenant: TenantId, grace: Grace) -> Result<bool, CommitFailure> {
         let Some((ledger, archive)) = context.own(tenant) else {
             // Another process looks after it, and may leave it as it is.
-            self.published.remove(&tenant);
-            return Ok(());
+            self.forget(tenant);
+            return Ok(false);
         };
         let still = ledger.tenant(tenant).await?;
-        let Some(known) = still.filter(|tenant| tenant.state != TenantState::Active) else { return Ok(()) };
+        let Some(known) = still.filter(|tenant| tenant.state != TenantState::Active) else { return Ok(false) };
         // A turn of our own: nobody else works on its files. Should it be resumed at this very moment, its worker finds
         // segments that are not visible any more and asks them in vain for repeats that cannot come.
         let files = Arc::default();
@@ -101,6 +124,7 @@ impl Uncollected {
                 }
             }
         }
-        house.delete_obsolete(grace).await
+        house.delete_obsolete(grace).await?;
+        Ok(true)
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use emulator::{FaultPlan, WorldOptions};
 use engine::lease::{LEASE_TIME, WorkerId};
-use ledger::Workers;
+use engine::model::TenantState;
+use ledger::{Ledger, Workers};
+use server::clock::Clock;
 use server::collector::{Sharing, Webhooks};
 use server::{Collector, RunReport};
 use tokio::sync::oneshot;
@@ -131,7 +133,7 @@ async fn one_that_was_taken_for_dead_lets_go_of_what_others_took_and_takes_its_s
     assert_eq!(robbed.len(), 6);
     let number = |tenant| {
         let ledger = rig.ledger.clone();
-        async move { ledger::Ledger::tenant(&ledger, tenant).await.unwrap().unwrap().last_commit }
+        async move { ledger.tenant(tenant).await.unwrap().unwrap().last_commit }
     };
     let mut before = Vec::new();
     for lease in &robbed {
@@ -173,4 +175,20 @@ async fn what_was_not_confirmed_in_time_is_begun_with_again_under_a_new_epoch_al
     assert_eq!(held(&rig, 1).await, 6);
     assert!(one.stop().await.total().archived > 0);
     check(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_collected_is_looked_after_by_who_has_it_minutes_after_the_start() {
+    let mut rig = rig(25).await;
+    rig.catch_up_and_check().await;
+    let paused = rig.tenants()[0];
+    rig.ledger.set_tenant_state(paused, TenantState::Paused, rig.clock.now()).await.unwrap();
+    rig.settings.retention = Some(30 * 24 * 60 * MINUTE);
+    let rows = async || rig.ledger.segments(paused).await.unwrap().iter().map(|segment| segment.rows).sum::<u64>();
+    assert!(rows().await > 0);
+    tokio::time::sleep(45 * 24 * 60 * MINUTE).await;
+    let one = AtWork::begin(&rig, 1);
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(rows().await, 0);
+    one.stop().await;
 }
