@@ -52,7 +52,7 @@ fn s3(options: &RemoteOptions, threads: &Handle) -> Result<Arc<dyn ObjectStore>,
             matches!(key, AmazonS3ConfigKey::Bucket) || matches!(&key, AmazonS3ConfigKey::Client(key) if is_ours(key));
         builder = if ours { builder } else { builder.with_config(key, value) };
     }
-    built(builder.with_bucket_name(options.url.bucket()).build())
+    built(options, builder.with_bucket_name(options.url.bucket()).build())
 }
 
 fn azure(options: &RemoteOptions, threads: &Handle) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
@@ -85,7 +85,7 @@ fn azure(options: &RemoteOptions, threads: &Handle) -> Result<Arc<dyn ObjectStor
             || matches!(&key, AzureConfigKey::Client(key) if is_ours(key));
         builder = if ours { builder } else { builder.with_config(key, value) };
     }
-    built(builder.with_container_name(options.url.bucket()).build())
+    built(options, builder.with_container_name(options.url.bucket()).build())
 }
 
 fn google(options: &RemoteOptions, threads: &Handle) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
@@ -101,7 +101,7 @@ fn google(options: &RemoteOptions, threads: &Handle) -> Result<Arc<dyn ObjectSto
             matches!(key, GoogleConfigKey::Bucket) || matches!(&key, GoogleConfigKey::Client(key) if is_ours(key));
         builder = if ours { builder } else { builder.with_config(key, value) };
     }
-    built(builder.with_bucket_name(options.url.bucket()).build())
+    built(options, builder.with_bucket_name(options.url.bucket()).build())
 }
 
 /// The settings that this store knows; others, as of the makers' other tools, are no concern of ours.
@@ -148,11 +148,29 @@ fn retry(options: &RemoteOptions) -> RetryConfig {
     RetryConfig { backoff, max_retries: 10, retry_timeout: options.retry_for }
 }
 
-fn built<T: ObjectStore>(store: object_store::Result<T>) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
+fn built<T: ObjectStore>(
+    options: &RemoteOptions,
+    store: object_store::Result<T>,
+) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
     match store {
         Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(refused(&error.to_string())),
+        Err(error) => Err(refused(&without_secrets(options, error.to_string()))),
     }
+}
+
+/// A client's words about its settings, without any setting's value and without what it quotes: of a key that is put where a
+/// path is wanted, or the other way round, it tells the whole.
+fn without_secrets(options: &RemoteOptions, mut text: String) -> String {
+    let mut values: Vec<&str> = options.settings.iter().map(|(_, value)| value.as_str()).collect();
+    values.retain(|value| !value.is_empty());
+    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+    for value in values {
+        text = text.replace(value, "…");
+    }
+    if let (Some(from), Some(to)) = (text.find('"'), text.rfind('"')) {
+        text.replace_range(from..=to, "…");
+    }
+    text
 }
 
 fn refused(problem: &str) -> ArchiveError {
@@ -162,6 +180,23 @@ fn refused(problem: &str) -> ArchiveError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_put_in_the_wrong_place_is_not_printed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let key = r#""-----BEGIN PRIVATE KEY-----\nhunter2\n""#;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), key).unwrap();
+        for (name, value) in [
+            ("GOOGLE_SERVICE_ACCOUNT", format!(r#"{{"private_key": {key}}}"#)),
+            ("GOOGLE_SERVICE_ACCOUNT_KEY", key.to_owned()),
+            ("GOOGLE_SERVICE_ACCOUNT", file.path().display().to_string()),
+        ] {
+            let options = RemoteOptions::new("gs://audit".parse().unwrap(), vec![(name.to_owned(), value)]);
+            let told = connect(&options, runtime.handle()).unwrap_err().to_string();
+            assert!(told.contains("service account") && !told.contains("hunter2"), "{name}: {told}");
+        }
+    }
 
     #[test]
     fn plain_http_goes_to_this_machine_only() {
