@@ -3,7 +3,10 @@
 //!
 //! Never reads a record, and never trusts a bound that is not one: what a footer does not say is left out.
 
+use std::io::ErrorKind;
+
 use chrono::{DateTime, SubsecRound, TimeDelta};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 use serde_json::{Map, Value, json};
@@ -19,6 +22,17 @@ const COLUMNS: [&str; 7] =
 /// Bytes at a file's end that are fetched first; a footer is commonly smaller.
 const TAIL_BYTES: u64 = 64 << 10;
 
+/// What made a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A commit: its records are in no segment before it.
+    Commit,
+    /// A merge: its records came with commits before its own.
+    Merge,
+    /// Its footer does not say: it may be either.
+    Unknown,
+}
+
 /// See the file's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -29,10 +43,13 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Whether its records came with commits before its own, which is a merge's then. Of one whose footer does not say, nobody
-    /// may rely on that.
-    pub(super) fn is_merge(&self, segment: &Segment) -> bool {
-        self.newest_commit.is_some_and(|newest| newest < segment.commit)
+    /// What the segment is, by the commits its records came with.
+    pub(super) fn origin(&self, segment: &Segment) -> Origin {
+        match self.newest_commit {
+            None => Origin::Unknown,
+            Some(newest) if newest < segment.commit => Origin::Merge,
+            Some(_) => Origin::Commit,
+        }
     }
 
     /// What the ledger alone knows.
@@ -71,38 +88,56 @@ impl Facts {
     }
 }
 
-/// What the segment's file says; `None` when it cannot be read, which is for a verification to tell.
-pub(super) fn of(archive: &Archive, segment: &Segment) -> Option<Facts> {
-    match footer(archive, segment) {
-        Ok(Some(footer)) => Some(Facts::of_footer(&footer, segment.rows)),
-        Ok(None) => None,
-        Err(error) => {
-            tracing::debug!(%error, segment = %segment.path().display(), "published without statistics");
-            None
-        }
+/// What the segment's file says; `None` when it is not there or has no footer, which is for a verification to tell.
+///
+/// # Errors
+///
+/// When the file could not be reached: what it says then is not known yet, and nothing is to be guessed from that.
+pub(super) fn of(archive: &Archive, segment: &Segment) -> Result<Option<Facts>, ArchiveError> {
+    let footer = footer(archive, segment)?;
+    if footer.is_none() {
+        tracing::debug!(segment = %segment.path().display(), "published without statistics");
     }
+    Ok(footer.map(|footer| Facts::of_footer(&footer, segment.rows)))
 }
 
 fn footer(archive: &Archive, segment: &Segment) -> Result<Option<ParquetMetaData>, ArchiveError> {
     let path = archive.segment_path(segment);
     let reader = || ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
-    match disk::open(&path) {
+    let failed = match disk::open(&path) {
         Ok(file) if file.metadata().is_ok_and(|file| file.len() == segment.bytes) => {
-            return Ok(reader().parse_and_finish(&file).ok());
+            match reader().parse_and_finish(&file) {
+                Ok(footer) => return Ok(Some(footer)),
+                Err(ParquetError::External(inner)) => inner.downcast::<std::io::Error>().ok().map(|error| *error),
+                Err(_) => None,
+            }
         }
-        _ => {}
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
+    // Where there is a store, what lies here is a copy, and as good as none.
+    if archive.workspace().is_none()
+        && let Some(error) = failed
+        && !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof)
+    {
+        return Err(ArchiveError::io("read", &path)(error));
     }
     let Some(workspace) = archive.workspace() else { return Ok(None) };
+    let (depot, name) = (workspace.depot(), segment.name());
     let mut tail = TAIL_BYTES.min(segment.bytes);
     // The first time says how long it is, should it be longer.
     for _ in 0..2 {
-        let Some(bytes) = workspace.depot().read_range(&segment.name(), segment.bytes - tail..segment.bytes)? else {
-            return Ok(None);
+        let bytes = match depot.read_range(&name, segment.bytes - tail..segment.bytes) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            // Of one that was cut short there may be nothing there to be read.
+            Err(_) if depot.size(&name)? != Some(segment.bytes) => return Ok(None),
+            Err(error) => return Err(error),
         };
         let mut reader = reader();
         match reader.try_parse_sized(&bytes, segment.bytes) {
             Ok(()) => return Ok(reader.finish().ok()),
-            Err(parquet::errors::ParquetError::NeedMoreData(needed)) => tail = (needed as u64).min(segment.bytes),
+            Err(ParquetError::NeedMoreData(needed)) => tail = (needed as u64).min(segment.bytes),
             Err(_) => return Ok(None),
         }
     }
@@ -260,13 +295,13 @@ mod tests {
             "nullCount": { "creation_time": 2 },
         });
         assert_eq!(stats, expected);
-        assert!(!facts.is_merge(&segment()), "who does not know does not say so");
+        assert_eq!(facts.origin(&segment()), Origin::Unknown, "who does not know does not say so");
     }
 
     #[test]
     fn a_merge_is_told_by_records_that_are_all_older_than_it() {
         let facts = |newest| Facts { newest_commit: Some(newest), ..Facts::of_row(&segment()) };
-        assert!(facts(8).is_merge(&segment()));
-        assert!(!facts(9).is_merge(&segment()));
+        assert_eq!(facts(8).origin(&segment()), Origin::Merge);
+        assert_eq!(facts(9).origin(&segment()), Origin::Commit);
     }
 }

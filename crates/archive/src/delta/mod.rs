@@ -93,7 +93,8 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// When the log cannot be read or written.
+    /// When the log cannot be read or written, or a file that comes cannot be read. One that is damaged comes nevertheless:
+    /// the ledger shows it.
     pub fn publish(&self, mut table: Table, publication: &Publication) -> Result<Published, ArchiveError> {
         let log = Log::of(self, table.tenant());
         // An entry being written has a temporary name that another of the same version would have too.
@@ -109,7 +110,7 @@ impl Archive {
         if let Some(problem) = table.damage() {
             tracing::warn!(place = %log.place().display(), problem, "the table's log is damaged and is written anew");
         }
-        let given = self.given(&table, publication, rebuild);
+        let given = self.given(&table, publication, rebuild)?;
         let entries = plan::plan(&table, &given, publication, rebuild);
         for Entry { actions } in &entries {
             let version = table.next_version();
@@ -160,26 +161,29 @@ impl Archive {
     }
 
     /// Takes what is not in the table yet together with what its file says.
-    fn given(&self, table: &Table, publication: &Publication, rebuild: bool) -> Given {
+    fn given(&self, table: &Table, publication: &Publication, rebuild: bool) -> Result<Given, ArchiveError> {
         let mut given = Given::default();
         for segment in &publication.visible {
             let path = segment.path_in_table();
             let is_new = rebuild || !table.names(&path, segment.bytes);
-            let facts = is_new.then(|| facts::of(self, segment).unwrap_or_else(|| Facts::of_row(segment)));
+            let facts = match is_new {
+                true => Some(facts::of(self, segment)?.unwrap_or_else(|| Facts::of_row(segment))),
+                false => None,
+            };
             given.visible.insert(path, (segment.clone(), facts));
         }
         // A table that begins has nobody who follows it; and what it has been through is not to come again.
-        let Some(position) = table.position().filter(|_| !rebuild) else { return given };
+        let Some(position) = table.position().filter(|_| !rebuild) else { return Ok(given) };
         for segment in publication.replaced.iter().filter(|segment| segment.commit > position) {
             let path = segment.path_in_table();
             if !given.visible.contains_key(&path)
                 && !table.may_be_read(&path, i64::MIN)
-                && let Some(facts) = facts::of(self, segment)
+                && let Some(facts) = facts::of(self, segment)?
             {
                 given.replaced.insert(path, (segment.clone(), facts));
             }
         }
-        given
+        Ok(given)
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Publication;
 use super::action::{self, Action, Add, Metadata, READER_VERSION, Txn, WRITER_VERSION};
-use super::facts::Facts;
+use super::facts::{Facts, Origin};
 use super::table::Table;
 use crate::segment::Segment;
 
@@ -33,15 +33,10 @@ pub(super) fn plan(table: &Table, given: &Given, publication: &Publication, rebu
         plan.begin(given, rebuild);
         return plan.entries;
     }
-    let (merged, appended): (Vec<_>, Vec<_>) = given
-        .visible
-        .iter()
-        .filter_map(|(path, (segment, facts))| Some((path, segment, facts.as_ref()?)))
-        .partition(|(_, segment, facts)| facts.is_merge(segment));
-    let late = given.replaced.iter().filter(|(_, (segment, facts))| !facts.is_merge(segment));
+    let new = given.visible.iter().filter_map(|(path, (segment, facts))| Some((path, segment, facts.as_ref()?)));
+    // One that may be a merge is left out: its records come with those of the merge that replaced it.
+    let late = given.replaced.iter().filter(|(_, (segment, facts))| facts.origin(segment) == Origin::Commit);
     let late: Vec<_> = late.map(|(path, (segment, facts))| (path, segment, facts)).collect();
-    let adds = appended.iter().chain(&late).map(|(path, segment, facts)| plan.add(path, segment, facts, true));
-    let adds: Vec<Action> = adds.collect();
     // Whatever is not to stay, with its date and records.
     let mut dates: BTreeMap<String, Date> = BTreeMap::new();
     for (path, add) in table.files.iter().filter(|(path, _)| !given.visible.contains_key(*path)) {
@@ -50,6 +45,14 @@ pub(super) fn plan(table: &Table, given: &Given, publication: &Publication, rebu
     for (path, segment, _) in &late {
         dates.entry(date_of(segment)).or_default().remove(path, Some(segment.rows));
     }
+    // One that may be a merge may hold records of those: it comes when they go, and not before.
+    let (appended, merged): (Vec<_>, Vec<_>) = new.partition(|(_, segment, facts)| match facts.origin(segment) {
+        Origin::Commit => true,
+        Origin::Merge => false,
+        Origin::Unknown => !dates.contains_key(&date_of(segment)),
+    });
+    let adds = appended.iter().chain(&late).map(|(path, segment, facts)| plan.add(path, segment, facts, true));
+    let adds: Vec<Action> = adds.collect();
     for (path, segment, facts) in merged {
         dates.entry(date_of(segment)).or_default().add(path, segment, facts);
     }
@@ -81,6 +84,8 @@ struct Date<'a> {
     rows_removed: Option<u64>,
     adds: Vec<(&'a str, &'a Segment, &'a Facts)>,
     rows_added: u64,
+    /// One of them may be no merge.
+    is_uncertain: bool,
 }
 
 impl<'a> Date<'a> {
@@ -92,17 +97,18 @@ impl<'a> Date<'a> {
 
     fn add(&mut self, path: &'a str, segment: &'a Segment, facts: &'a Facts) {
         self.rows_added += segment.rows;
+        self.is_uncertain |= facts.origin(segment) == Origin::Unknown;
         self.adds.push((path, segment, facts));
     }
 
     /// Whether the files that come hold the records of those that go, and no other.
     fn is_rearranged(&self) -> bool {
-        !self.adds.is_empty() && self.rows_removed == Some(self.rows_added)
+        !self.adds.is_empty() && !self.is_uncertain && self.rows_removed == Some(self.rows_added)
     }
 
     fn actions(&self, plan: &Plan<'_>) -> Vec<Action> {
         // More than has gone, or who knows: a merge of records that were never published. Less: retention took the rest.
-        let adds_records = self.rows_removed.is_none_or(|rows| rows < self.rows_added);
+        let adds_records = self.is_uncertain || self.rows_removed.is_none_or(|rows| rows < self.rows_added);
         let adds = self.adds.iter().map(|(path, segment, facts)| plan.add(path, segment, facts, adds_records));
         let data_change = !self.is_rearranged();
         let removes = self.removes.iter().map(|path| plan.remove(path, data_change));
@@ -204,6 +210,8 @@ mod tests {
         replaced: Vec<Segment>,
         /// Merges and the commits of their records.
         merged: BTreeMap<u64, u64>,
+        /// Commits whose files do not say what they are.
+        unreadable: BTreeSet<u64>,
         last_commit: u64,
     }
 
@@ -225,7 +233,8 @@ mod tests {
     impl Life {
         fn new() -> Self {
             let table = Table::new(segment("2026-03-04", 1, 1).tenant);
-            Self { table, visible: Vec::new(), replaced: Vec::new(), merged: BTreeMap::new(), last_commit: 0 }
+            let (merged, unreadable) = (BTreeMap::new(), BTreeSet::new());
+            Self { table, visible: Vec::new(), replaced: Vec::new(), merged, unreadable, last_commit: 0 }
         }
 
         fn commit(&mut self, dates: &[(&str, u64)]) {
@@ -250,6 +259,9 @@ mod tests {
         }
 
         fn facts(&self, segment: &Segment) -> Facts {
+            if self.unreadable.contains(&segment.commit) {
+                return Facts::of_row(segment);
+            }
             let newest = self.merged.get(&segment.commit).copied().unwrap_or(segment.commit);
             Facts { newest_commit: Some(newest), ..Facts::of_row(segment) }
         }
@@ -381,6 +393,32 @@ mod tests {
         life.replaced.push(gone);
         life.merge(DAY);
         assert_eq!(life.publish(false), ["DELETE (+3) -1 -2"]);
+    }
+
+    #[test]
+    fn a_file_that_may_be_a_merge_comes_in_one_entry_with_what_its_date_lets_go_of() {
+        let mut life = Life::new();
+        life.commit(&[(DAY, 3)]);
+        life.commit(&[(DAY, 4)]);
+        life.publish(false);
+        life.merge(DAY);
+        // Where nothing goes, it is new.
+        life.commit(&[(NEXT, 1)]);
+        life.unreadable.extend([3, 4]);
+        assert_eq!(life.publish(false), ["WRITE +4", "DELETE +3 -1 -2"]);
+    }
+
+    #[test]
+    fn a_file_that_may_be_a_merge_and_was_never_in_the_table_does_not_come_any_more() {
+        let mut life = Life::new();
+        life.commit(&[(DAY, 3)]);
+        life.publish(false);
+        life.commit(&[(DAY, 4)]);
+        life.merge(DAY);
+        life.commit(&[(DAY, 1)]);
+        life.merge(DAY);
+        life.unreadable.extend([3]);
+        assert_eq!(life.publish(false), ["WRITE +2 +4", "OPTIMIZE (+5) (-1) (-2) (-4)"]);
     }
 
     #[test]

@@ -145,6 +145,16 @@ impl World {
         all
     }
 
+    /// Whether a snapshot names no merge beside what it was made of.
+    fn assert_no_record_twice(&self, snapshot: &BTreeMap<String, u64>) {
+        let replaced = |date| self.replaced.iter().filter(move |segment| segment.date == date);
+        for merge in self.visible.iter().filter(|segment| replaced(segment.date).next().is_some()) {
+            let is_named = |segment: &Segment| snapshot.contains_key(&segment.path_in_table());
+            let beside = replaced(merge.date).find(|input| is_named(input));
+            assert!(!is_named(merge) || beside.is_none(), "{} beside {beside:?}", merge.path_in_table());
+        }
+    }
+
     /// Whether every file of a snapshot is there and complete.
     fn assert_readable(&self, snapshot: &BTreeMap<String, u64>) {
         for (path, bytes) in snapshot {
@@ -239,6 +249,20 @@ fn a_file_that_cannot_be_read_is_published_with_what_the_ledger_knows() {
 }
 
 #[test]
+fn a_merge_that_is_damaged_is_not_in_a_snapshot_with_what_it_was_made_of() {
+    let folder = folder();
+    let mut world = World::at(folder.path());
+    world.commit(&DAYS[..1]);
+    world.commit(&DAYS[..1]);
+    world.publish();
+    world.merge(DAYS[0]);
+    fs::write(world.archive.segment_path(&world.visible[0]), "no Parquet").unwrap();
+    assert_eq!(world.publish(), 1);
+    assert_eq!(world.snapshot(), world.shown());
+    world.snapshots().iter().for_each(|snapshot| world.assert_no_record_twice(snapshot));
+}
+
+#[test]
 fn killed_at_any_operation_it_leaves_a_snapshot_that_was_to_be_and_goes_on() {
     for at in 1.. {
         let folder = folder();
@@ -287,6 +311,7 @@ fn after_any_operation_that_fails_the_same_process_goes_on() {
         watch(None);
         assert_eq!(world.snapshot(), world.shown(), "operation {at} has failed");
         world.snapshots().iter().for_each(|snapshot| world.assert_readable(snapshot));
+        world.snapshots().iter().for_each(|snapshot| world.assert_no_record_twice(snapshot));
         if first.is_ok() && at > 40 {
             return;
         }
