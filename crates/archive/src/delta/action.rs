@@ -181,11 +181,11 @@ impl Action {
     }
 }
 
-/// When an entry was written, as it says itself.
+/// When an entry was written, as its first line says: ours begin so, and an entry may be long. What comes after that line may
+/// be cut off anywhere.
 pub(super) fn written_at(text: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let infos = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    infos.filter_map(|json| json.get("commitInfo")?.get("timestamp")?.as_i64()).next()
+    let first = text.split(|byte| *byte == b'\n').next()?;
+    serde_json::from_slice::<Value>(first).ok()?.get("commitInfo")?.get("timestamp")?.as_i64()
 }
 
 /// How many records a file has by its statistics.

@@ -3,7 +3,7 @@
 //! Guarantees: an entry appears whole or not at all, and never in place of another. Checkpoints, and the pointer to the last
 //! one, may be replaced: whoever writes them writes the same.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -15,6 +15,9 @@ use crate::{Archive, ArchiveError, files};
 
 /// The pointer to the last checkpoint.
 const LAST_CHECKPOINT: &str = "_last_checkpoint";
+
+/// Bytes of an entry's beginning that hold its first line, which says when it was written: ours has some hundred.
+const FIRST_LINE_BYTES: u64 = 4096;
 
 /// See the file's head.
 pub(super) struct Log<'a> {
@@ -105,6 +108,20 @@ impl<'a> Log<'a> {
         }
     }
 
+    /// The beginning of a file, however long it is; `None` when there is none.
+    fn read_beginning(&self, name: &Name) -> Result<Option<Bytes>, ArchiveError> {
+        if let Some(workspace) = self.archive.workspace() {
+            return workspace.depot().read_range(&self.name(&name.0), 0..FIRST_LINE_BYTES);
+        }
+        let path = self.local().join(&name.0);
+        let mut beginning = Vec::new();
+        match disk::open(&path).and_then(|file| file.take(FIRST_LINE_BYTES).read_to_end(&mut beginning)) {
+            Ok(_) => Ok(Some(beginning.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ArchiveError::io("read", &path)(error)),
+        }
+    }
+
     /// Adds an entry; `false` when there is another one of that version. One with the same bytes is as good: it is ours, and
     /// the answer was lost.
     pub(super) fn add(&self, version: u64, text: &str) -> Result<bool, ArchiveError> {
@@ -147,8 +164,8 @@ impl<'a> Log<'a> {
         let names = self.names()?;
         let mut first = None;
         for version in names.iter().filter_map(Name::checkpoint) {
-            let Some(entry) = self.read(&Name::of_entry(version))? else { continue };
-            if action::written_at(&entry).is_none_or(|at| at > since) {
+            let Some(beginning) = self.read_beginning(&Name::of_entry(version))? else { continue };
+            if action::written_at(&beginning).is_none_or(|at| at > since) {
                 break;
             }
             first = Some(version);

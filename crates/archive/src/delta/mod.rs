@@ -67,7 +67,7 @@ pub enum Published {
 
 /// See the file's head. How often a checkpoint is written: after as many entries as a fiftieth of the files, so that an
 /// entry costs the writing of fifty lines at most; but readers need not read more than a hundred small files, and fewer than
-/// ten are not worth one.
+/// ten are not worth one. An entry that says everything has one at once.
 fn checkpoint_every(files: usize) -> u64 {
     (files as u64 / 50).clamp(10, 100)
 }
@@ -110,6 +110,7 @@ impl Archive {
         if let Some(problem) = table.damage() {
             tracing::warn!(place = %log.place().display(), problem, "the table's log is damaged and is written anew");
         }
+        let is_first = table.version().is_none();
         let given = self.given(&table, publication, rebuild)?;
         let entries = plan::plan(&table, &given, publication, rebuild);
         for Entry { actions } in &entries {
@@ -120,8 +121,10 @@ impl Archive {
             table.apply(version, actions);
         }
         let since = action::milliseconds(publication.now).saturating_sub(milliseconds_of(publication.kept));
-        if rebuild && let Some(Entry { actions }) = entries.first() {
-            // Nobody can read what lies before it.
+        if (rebuild || is_first)
+            && let Some(Entry { actions }) = entries.first()
+        {
+            // Nobody can read what lies before it; and it is too long to be read again and again.
             table.mended();
             let whole = table.begun_anew(actions);
             write_checkpoint(&log, &mut table, whole, since)?;
