@@ -49,7 +49,7 @@ impl Server {
 
     pub(crate) fn options_in(&self, bucket: &str, prefix: &str) -> RemoteOptions {
         let url = format!("{}://{bucket}/{prefix}", self.scheme).parse().unwrap();
-        RemoteOptions { retry_for: Duration::from_secs(10), ..RemoteOptions::new(url, self.settings.clone()) }
+        RemoteOptions { retry_for: Duration::from_secs(60), ..RemoteOptions::new(url, self.settings.clone()) }
     }
 
     /// The same with another value for a setting.
@@ -193,9 +193,8 @@ impl Witness {
                     let _ = to_client.shutdown(std::net::Shutdown::Both);
                 });
                 std::thread::spawn(move || {
-                    while let Some(head) = pass(&mut BufReader::with_capacity(1, &client), &server) {
-                        seen.lock().unwrap().push(head);
-                    }
+                    let see = |head| seen.lock().unwrap().push(head);
+                    while pass(&mut BufReader::with_capacity(1, &client), &server, see).is_some() {}
                     let _ = server.shutdown(std::net::Shutdown::Write);
                 });
             }
@@ -213,15 +212,15 @@ impl Witness {
     }
 }
 
-/// Leads one request through; `None` when none comes any more.
-fn pass(from: &mut BufReader<&TcpStream>, mut to: &TcpStream) -> Option<String> {
-    let (mut head, mut length) = (String::new(), 0);
+/// Leads one request through, whose head is seen before the server has any of it; `None` when none comes any more.
+fn pass(from: &mut BufReader<&TcpStream>, mut to: &TcpStream, see: impl FnOnce(String)) -> Option<()> {
+    let (mut head, mut whole, mut length) = (String::new(), String::new(), 0);
     loop {
         let mut line = String::new();
         if from.read_line(&mut line).ok()? == 0 {
             return None;
         }
-        to.write_all(line.as_bytes()).ok()?;
+        whole.push_str(&line);
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().unwrap();
@@ -233,8 +232,10 @@ fn pass(from: &mut BufReader<&TcpStream>, mut to: &TcpStream) -> Option<String> 
         let is_first = head.is_empty();
         head.push_str(&if is_first { line.clone() } else { format!("{}:{value}", name.to_ascii_lowercase()) });
     }
+    see(head);
+    to.write_all(whole.as_bytes()).ok()?;
     std::io::copy(&mut from.take(length), &mut to).ok()?;
-    Some(head)
+    Some(())
 }
 
 /// What answers every request of S3's protocol in one way.
@@ -261,11 +262,13 @@ impl Answering {
     }
 
     pub(crate) fn options(&self) -> RemoteOptions {
-        let settings = [
-            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
-            ("AWS_ACCESS_KEY_ID", "AKIATEST"),
-            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
-        ];
+        Self::options_at(&self.endpoint)
+    }
+
+    /// The same for what may answer there or not.
+    pub(crate) fn options_at(endpoint: &str) -> RemoteOptions {
+        let settings =
+            [("AWS_ENDPOINT_URL", endpoint), ("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "hunter2")];
         let options = RemoteOptions::new("s3://audit/x".parse().unwrap(), owned(&settings));
         RemoteOptions { retry_for: Duration::ZERO, ..options }
     }

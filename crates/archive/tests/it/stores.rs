@@ -371,9 +371,10 @@ fn each_refusal_of_a_store_is_one_sentence_with_its_remedy_and_without_a_secret(
 
 #[test]
 fn a_store_that_nobody_listens_for_is_not_reached() {
-    let answering = Answering::with("200 OK", "");
-    let remote = answering.options();
-    drop(answering);
+    // Bound and not listening: nobody else gets the port meanwhile.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let remote = Answering::options_at(&format!("http://{}", held.local_addr().unwrap()));
     let error = Archive::open(&options(remote).1).err().unwrap();
     let told = format!("{error}: {}", std::error::Error::source(&error).unwrap());
     assert!(told.contains("it cannot be reached") && told.contains("check [archive] url and endpoint"), "{told}");
