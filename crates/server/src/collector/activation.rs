@@ -383,8 +383,12 @@ impl Worker {
                 self.publishing.shortened();
             }
         }
-        house.merge(grace, stop).await?;
-        self.publishing.publish(&house, mode.ends()).await;
+        let merged = house.merge(grace, stop).await;
+        // A merge that the files hindered hinders no reader. What the ledger refused may be somebody else's by now.
+        if !matches!(merged, Err(CommitFailure::Ledger(_))) {
+            self.publishing.publish(&house, mode.ends()).await;
+        }
+        merged?;
         if let Some(at) = context.settings.tables.and_then(|tables| self.publishing.retry_at(tables)) {
             memory.wake_by(at);
         }

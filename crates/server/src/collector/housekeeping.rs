@@ -203,7 +203,12 @@ impl House<'_> {
         let deleted = blocking(self.archive, move || {
             let _turn = turn;
             let segments = match tables {
-                Some(tables) => archive.not_wanted(tenant, segments, now, tables.kept)?,
+                // What the table wants is not known then: they stay, and nothing else waits for that.
+                Some(tables) => archive.not_wanted(tenant, segments, now, tables.kept).unwrap_or_else(|error| {
+                    let error = crate::chain(&error);
+                    tracing::warn!(%tenant, error, "files that nobody sees stay: the tenant's table cannot be read");
+                    Vec::new()
+                }),
                 None => segments,
             };
             archive.delete_segments(&segments)?;

@@ -160,6 +160,39 @@ async fn files_that_were_merged_away_stay_for_readers_as_long_as_was_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_table_that_cannot_be_read_keeps_files_that_nobody_sees_and_hinders_nothing_else() {
+    let mut rig = rig(49, 1).await;
+    let tenant = rig.tenants()[0];
+    rig.collector().run(tokio::time::sleep(3 * HOUR)).await.unwrap();
+    rig.collect_once().await;
+    tokio::time::sleep(Duration::from_secs(5 * 86_400)).await;
+    compact(&rig.ledger, &rig.archive, &*rig.clock, (None, Some(TABLES)), tenant).await.unwrap();
+    let obsolete = rig.ledger.obsolete(tenant).await.unwrap();
+    assert!(!obsolete.is_empty(), "there is something to delete");
+    tokio::time::sleep(2 * HOUR).await;
+    let (log, aside) = (folder(&rig, tenant).join("_delta_log"), rig.archive.root().parent().unwrap().join("aside"));
+    fs::rename(&log, &aside).unwrap();
+    fs::write(&log, "in the way").unwrap();
+    // As another process, which has to read it.
+    rig.archive = archive::Archive::open(&archive::ArchiveOptions::at(rig.archive.root())).unwrap();
+    let collector = rig.collector();
+    let story = async {
+        tokio::time::sleep(HOUR).await;
+        let metrics = rig.metrics.encode();
+        assert!(metrics.contains("tenantry_tables_behind 1"), "{metrics}");
+        assert_eq!(rig.ledger.obsolete(tenant).await.unwrap(), obsolete);
+        fs::remove_file(&log).unwrap();
+        fs::rename(&aside, &log).unwrap();
+        tokio::time::sleep(2 * HOUR).await;
+        assert!(rig.metrics.encode().contains("tenantry_tables_behind 0"));
+        assert_eq!(rig.ledger.obsolete(tenant).await.unwrap(), []);
+    };
+    let report = collector.run(story).await.unwrap();
+    assert_eq!(report.problem, None);
+    check_published(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_past_its_retention_leaves_the_table_before_its_files_go() {
     let mut rig = rig(45, 1).await;
     rig.collect_once().await;
