@@ -20,10 +20,11 @@ impl Counts {
 
     /// What a line of a test runner's output adds: nothing, unless it is a closing line.
     pub(super) fn of_line(line: &str) -> Self {
-        let line = line.trim();
+        // Indented, it is part of what nextest shows of a failed test, once or twice.
         if line.starts_with("test result: ") {
             return Self { passed: before(line, "passed"), failed: before(line, "failed") };
         }
+        let line = line.trim();
         if line.starts_with("Summary [") && line.contains(" run: ") {
             return Self { passed: before(line, "passed"), failed: before(line, "failed") + before(line, "timed") };
         }
@@ -71,6 +72,11 @@ mod tests {
             ),
             ("     Summary [   0.512s] 44 tests run: 44 passed, 0 skipped", 44, 0),
             ("     Summary [   1.002s] 44 tests run: 40 passed (1 slow), 3 failed, 1 timed out, 2 skipped", 40, 4),
+            (
+                "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.1s",
+                0,
+                0,
+            ),
             ("test a::b ... ok", 0, 0),
             ("running 12 tests", 0, 0),
             ("12 passed, 3 failed", 0, 0),
