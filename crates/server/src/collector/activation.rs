@@ -297,12 +297,12 @@ impl Worker {
     /// The tenant is not collected any more. Where it was purged meanwhile, what a commit under way has written goes too:
     /// whoever purged it could not see that. A row that this ledger has had vanishes in no other way.
     async fn leave(&self, context: &Context, memory: &mut Memory) -> Result<(), CommitFailure> {
-        if !memory.was_here || context.ledger.tenant(self.tenant).await?.is_some() {
+        if !memory.was_here {
             return Ok(());
         }
+        // Asked once its files are ours: it may come back while somebody else is at them.
         let _files = self.files.lock().await;
         if context.ledger.tenant(self.tenant).await?.is_some() {
-            // It came back while somebody else was at its files.
             return Ok(());
         }
         let (archive, tenant) = (context.archive.clone(), self.tenant);
