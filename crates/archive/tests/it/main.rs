@@ -8,6 +8,9 @@ mod commits;
 mod damage;
 #[cfg(all(feature = "remote", feature = "query"))]
 #[cfg(test)]
+mod emulated;
+#[cfg(all(feature = "remote", feature = "query"))]
+#[cfg(test)]
 mod encryption;
 #[cfg(test)]
 mod epochs;

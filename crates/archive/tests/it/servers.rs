@@ -1,11 +1,9 @@
-//! Real servers of object storage on this machine, each started by the test that asks for it and ended with it.
+//! Stores on this machine with one bucket each, as an archive reaches them, for as long as a test lives.
 //!
-//! Never reaches anything but loopback. `cargo xtask test` installs the servers into the target folder.
+//! Never reaches anything but loopback.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +11,8 @@ use std::time::Duration;
 use archive::RemoteOptions;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::HttpRequestBody;
+
+use crate::emulated::{self, Process};
 
 /// The account and key that every Azurite has; Microsoft publishes them.
 const AZURITE_ACCOUNT: &str = "devstoreaccount1";
@@ -30,15 +30,6 @@ pub(crate) struct Server {
     scheme: &'static str,
     settings: Vec<(String, String)>,
     _process: Option<Process>,
-}
-
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Server {
@@ -66,8 +57,7 @@ impl Server {
 
     /// Amazon S3 as moto has it; `None` when it is not installed.
     pub(crate) fn s3() -> Option<Self> {
-        let mut command = tool("venv/bin/moto_server")?;
-        let (process, endpoint) = start(command.args(["-H", "127.0.0.1", "-p", "0"]), "Running on ");
+        let (process, endpoint) = emulated::moto()?;
         let answer = ask(&endpoint, &format!("PUT /{BUCKET} HTTP/1.1"), &[]);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let settings = [
@@ -90,10 +80,7 @@ impl Server {
 
     /// Azure Blob Storage as Azurite has it; `None` when it is not installed.
     pub(crate) fn azure() -> Option<Self> {
-        let mut command = tool("azurite/node_modules/.bin/azurite-blob")?;
-        command.args(["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence"]);
-        command.args(["--disableTelemetry", "--skipApiVersionCheck"]);
-        let (process, endpoint) = start(&mut command, "successfully listens on ");
+        let (process, endpoint) = emulated::azurite()?;
         let account = format!("{endpoint}/{AZURITE_ACCOUNT}");
         create_container(&endpoint, &account);
         let settings = [
@@ -107,39 +94,6 @@ impl Server {
 
 fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
     settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
-/// The tool in the target folder, where this test lies in `debug/deps`.
-fn tool(name: &str) -> Option<Command> {
-    let test = std::env::current_exe().unwrap();
-    let path: Option<PathBuf> =
-        test.ancestors().map(|folder| folder.join("test-tools").join(name)).find(|path| path.exists());
-    if path.is_none() {
-        println!("skipped: {name} is not installed; `cargo xtask test` does it");
-    }
-    path.map(Command::new)
-}
-
-/// Starts a server on a free port, and waits until it says where it listens.
-fn start(command: &mut Command, before_url: &str) -> (Process, String) {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let process = Process(child);
-    let (told, url) = std::sync::mpsc::channel();
-    for stream in [Box::new(out) as Box<dyn Read + Send>, Box::new(err)] {
-        let (told, before_url) = (told.clone(), before_url.to_owned());
-        // Reads on, so that the server never waits for somebody to listen.
-        std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                if let Some((_, url)) = line.split_once(&before_url) {
-                    let _ = told.send(url.trim().trim_end_matches('/').to_owned());
-                }
-            }
-        });
-    }
-    drop(told);
-    let url = url.recv().expect("the server ended before it listened");
-    (process, url)
 }
 
 /// One request without a body on a connection of its own.

@@ -1,7 +1,6 @@
 //! SIGKILL at random moments of a run, again and again: nothing lost, nothing twice, nothing altered.
 
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::replay::unruly;
 use crate::support::{Home, Microsoft, recorded};
@@ -31,28 +30,13 @@ fn killed_at_any_moment_it_goes_on_where_it_was() {
         let started = Instant::now();
         let mut first_fetch = None;
         let enough = microsoft.requests() + draw.u64(0..if round % 5 == 0 { 20 } else { 500 });
-        let mut child = home
-            .tenantry(&["collect", "--once", "--quiet"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        loop {
+        let look = || {
             if first_fetch.is_none() && microsoft.fetches() > before {
                 first_fetch = Some(started.elapsed());
             }
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(matches!(status.code(), Some(0 | 5)), "seed {seed}, round {round}: {status}");
-                break;
-            }
-            if microsoft.requests() >= enough {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                killed += 1;
-                break;
-            }
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
+        };
+        let which = format!("seed {seed}, round {round}");
+        killed += u32::from(home.collect_killed_at(&microsoft, enough, &which, look));
         starts.extend(first_fetch);
     }
     // Not held to a limit here: a test must not depend on how busy the machine is.

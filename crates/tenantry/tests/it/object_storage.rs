@@ -2,7 +2,6 @@
 //! its store, asked and verified.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::Duration;
 
 use server::archive::{Archive, ArchiveOptions};
@@ -49,21 +48,8 @@ fn killed_at_any_moment(store: Option<Store>, seed: u64) {
         }
         // Not among a first run's starts of subscriptions: one that was noted and not asked for waits a quarter of an hour.
         let enough = microsoft.requests() + 40 + draw.u64(0..200);
-        let mut child = home.tenantry(&["collect", "--once", "--quiet"]);
-        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(matches!(status.code(), Some(0 | 5)), "seed {seed}, round {round}: {status}");
-                break;
-            }
-            if microsoft.requests() >= enough {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                killed += 1;
-                break;
-            }
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
+        let which = format!("seed {seed}, round {round}");
+        killed += u32::from(home.collect_killed_at(&microsoft, enough, &which, || {}));
         // Another machine goes on now and then, with the ledger and nothing else.
         if draw.bool() {
             let _ = std::fs::remove_dir_all(home.data().join("archive-workspace"));

@@ -1,14 +1,16 @@
 //! Servers of object storage on this machine, each for as long as a test lives, and a door before one that can be shut.
 //!
-//! Never reaches anything but loopback. `cargo xtask test` installs the servers into the target folder.
+//! Never reaches anything but loopback.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use server::archive::RemoteOptions;
+
+#[path = "../../../archive/tests/it/emulated.rs"]
+mod emulated;
 
 /// May do everything with what every Azurite has, until 2100: signed with the account's key, which Microsoft publishes.
 const AZURITE_SIGNATURE: &str = "sv=2020-10-02&ss=b&srt=sco&sp=rwdlac&se=2100-01-01T00%3A00%3A00Z&\
@@ -16,7 +18,7 @@ const AZURITE_SIGNATURE: &str = "sv=2020-10-02&ss=b&srt=sco&sp=rwdlac&se=2100-01
 
 /// A server with one bucket, `audit`, in which the archive lies below `company`.
 pub(crate) struct Store {
-    process: Child,
+    _process: emulated::Process,
     endpoint: String,
     kind: Kind,
 }
@@ -27,30 +29,19 @@ enum Kind {
     Azure,
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 impl Store {
     /// Amazon S3 as moto has it; `None` when it is not installed.
     pub(crate) fn s3() -> Option<Self> {
-        let mut command = tool("venv/bin/moto_server")?;
-        let (process, endpoint) = start(command.args(["-H", "127.0.0.1", "-p", "0"]), "Running on ");
-        let store = Self { process, endpoint, kind: Kind::S3 };
+        let (process, endpoint) = emulated::moto()?;
+        let store = Self { _process: process, endpoint, kind: Kind::S3 };
         assert!(store.ask("PUT", "/audit").starts_with("HTTP/1.1 200"));
         Some(store)
     }
 
     /// Azure Blob Storage as Azurite has it; `None` when it is not installed.
     pub(crate) fn azure() -> Option<Self> {
-        let mut command = tool("azurite/node_modules/.bin/azurite-blob")?;
-        command.args(["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence"]);
-        command.args(["--disableTelemetry", "--skipApiVersionCheck"]);
-        let (process, url) = start(&mut command, "successfully listens on ");
-        let store = Self { process, endpoint: format!("{url}/devstoreaccount1"), kind: Kind::Azure };
+        let (process, url) = emulated::azurite()?;
+        let store = Self { _process: process, endpoint: format!("{url}/devstoreaccount1"), kind: Kind::Azure };
         let path = format!("/devstoreaccount1/audit?restype=container&{AZURITE_SIGNATURE}");
         let answer = store.ask("PUT", &path);
         assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
@@ -126,36 +117,6 @@ impl Store {
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
-}
-
-/// The tool in the target folder, where this test lies in `debug/deps`.
-fn tool(name: &str) -> Option<Command> {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().map(|folder| folder.join("test-tools").join(name)).find(|path| path.exists());
-    if path.is_none() {
-        println!("skipped: {name} is not installed; `cargo xtask test` does it");
-    }
-    path.map(Command::new)
-}
-
-/// Starts a server on a free port, and waits until it says where it listens.
-fn start(command: &mut Command, before_url: &str) -> (Child, String) {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let (told, url) = std::sync::mpsc::channel();
-    for stream in [Box::new(out) as Box<dyn Read + Send>, Box::new(err)] {
-        let (told, before_url) = (told.clone(), before_url.to_owned());
-        // Reads on, so that the server never waits for somebody to listen.
-        std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                if let Some((_, url)) = line.split_once(&before_url) {
-                    let _ = told.send(url.trim().trim_end_matches('/').to_owned());
-                }
-            }
-        });
-    }
-    drop(told);
-    (child, url.recv().expect("the server ended before it listened"))
 }
 
 fn address_of(endpoint: &str) -> SocketAddr {

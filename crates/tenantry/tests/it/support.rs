@@ -150,6 +150,32 @@ impl Home {
         self.write(name, &(self.text(name) + text));
     }
 
+    /// Runs `collect --once`, and kills it when Microsoft has been asked for so much in all; `false` when it has ended by
+    /// itself before, caught up or not. `look` is called all the while, and `which` names the run.
+    pub(crate) fn collect_killed_at(
+        &self,
+        microsoft: &Microsoft,
+        requests: u64,
+        which: &str,
+        mut look: impl FnMut(),
+    ) -> bool {
+        let mut child = self.tenantry(&["collect", "--once", "--quiet"]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        loop {
+            look();
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(matches!(status.code(), Some(0 | 5)), "{which}: {status}");
+                return false;
+            }
+            if microsoft.requests() >= requests {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return true;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
     /// The program, not started yet; it sees no variable of ours but the path.
     pub(crate) fn tenantry(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
