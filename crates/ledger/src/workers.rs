@@ -73,7 +73,8 @@ impl Hints {
         Self(None)
     }
 
-    pub(crate) fn of(heard: broadcast::Receiver<Hint>) -> Self {
+    /// Of those that are sent there.
+    pub fn of(heard: broadcast::Receiver<Hint>) -> Self {
         Self(Some(heard))
     }
 

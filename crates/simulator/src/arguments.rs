@@ -6,8 +6,10 @@ cargo xtask simulate [--seeds N] [--from S] [--jobs J]   many seeds, 100 from 1 
 cargo xtask simulate --seed S [--trace]                  one seed, and all that happened in it
 cargo xtask simulate --planted [--seeds N] [--from S]    how many seeds each planted bug takes, 1000 at most
 cargo xtask simulate --month                             a calm month, week by week
-  --days D   simulated days of a seed, 7 unless told otherwise
-  --bug B    with this bug planted";
+  --shared     several workers on one ledger, their number drawn; in all of the above but the month
+  --workers N  the same with so many
+  --days D     simulated days of a seed, 7 unless told otherwise, and 2 of several workers
+  --bug B      with this bug planted";
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +27,31 @@ pub(crate) struct Arguments {
     pub(crate) seeds: Option<u64>,
     pub(crate) from: u64,
     pub(crate) jobs: usize,
-    pub(crate) days: i64,
-    pub(crate) bug: Option<simulator::Bug>,
+    pub(crate) days: Option<i64>,
+    pub(crate) bug: Option<Planted>,
+    /// Several workers, and how many if that is said.
+    pub(crate) shared: Option<Option<usize>>,
+}
+
+/// A planted bug, of one collector or of several workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planted {
+    One(simulator::Bug),
+    Shared(simulator::SharingBug),
+}
+
+impl Planted {
+    /// Every one, with its name.
+    pub(crate) fn all() -> impl Iterator<Item = (&'static str, Self)> {
+        let one = simulator::Bug::ALL.into_iter().map(|(name, bug)| (name, Self::One(bug)));
+        one.chain(simulator::SharingBug::ALL.into_iter().map(|(name, bug)| (name, Self::Shared(bug))))
+    }
 }
 
 impl Arguments {
     pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Self, String> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut read = Self { chore: Chore::Many, seeds: None, from: 1, jobs, days: 7, bug: None };
+        let mut read = Self { chore: Chore::Many, seeds: None, from: 1, jobs, days: None, bug: None, shared: None };
         let mut words = words.peekable();
         while let Some(word) = words.next() {
             let mut number = || {
@@ -43,7 +62,9 @@ impl Arguments {
                 "--seeds" => read.seeds = Some(number()?),
                 "--from" => read.from = number()?,
                 "--jobs" => read.jobs = usize::try_from(number()?.clamp(1, 256)).unwrap_or(1),
-                "--days" => read.days = i64::try_from(number()?.clamp(1, 365)).unwrap_or(7),
+                "--days" => read.days = i64::try_from(number()?.clamp(1, 365)).ok(),
+                "--shared" => read.shared = read.shared.or(Some(None)),
+                "--workers" => read.shared = Some(usize::try_from(number()?.clamp(1, 16)).ok()),
                 "--seed" => {
                     read.from = number()?;
                     read.chore = Chore::One { trace: read.chore == (Chore::One { trace: true }) };
@@ -53,9 +74,13 @@ impl Arguments {
                 "--month" => read.chore = Chore::Month,
                 "--bug" => {
                     let name = words.next().unwrap_or_default();
-                    let bug = simulator::Bug::ALL.iter().find(|(known, _)| *known == name);
-                    let known = || simulator::Bug::ALL.map(|(name, _)| name).join(", ");
-                    read.bug = Some(bug.ok_or_else(|| format!("--bug knows {}", known()))?.1);
+                    let bug = Planted::all().find(|(known, _)| *known == name);
+                    let known = || Planted::all().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+                    let bug = bug.ok_or_else(|| format!("--bug knows {}", known()))?.1;
+                    if matches!(bug, Planted::Shared(_)) {
+                        read.shared = read.shared.or(Some(None));
+                    }
+                    read.bug = Some(bug);
                 }
                 "--help" | "-h" | "help" => read.chore = Chore::Help,
                 _ => return Err(format!("unknown: {word}")),

@@ -5,15 +5,59 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use simulator::{Bug, Options, Outcome, processor_seconds, run};
+use simulator::{Options, SharedOptions, processor_seconds, run, run_shared};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Planted};
 
 /// Runs that are shown one by one before the rest is only counted.
 const SHOWN: usize = 20;
 
+/// What came of a seed, of one collector or of several workers.
+struct Outcome {
+    seed: u64,
+    failure: Option<String>,
+    steps: u64,
+    crashes: u64,
+    records: u64,
+    lost: u64,
+    /// All that was counted.
+    counts: String,
+    digest: String,
+    lines: Vec<String>,
+}
+
+/// Runs one seed; `keep` lines of its trace are kept.
+fn trial(arguments: &Arguments, seed: u64, bug: Option<Planted>, keep: usize) -> Outcome {
+    if let Some(workers) = arguments.shared {
+        let bug = bug.and_then(|bug| if let Planted::Shared(bug) = bug { Some(bug) } else { None });
+        let defaults = SharedOptions::default();
+        let days = arguments.days.unwrap_or(defaults.days);
+        let outcome = run_shared(seed, SharedOptions { days, workers, bug, keep, ..defaults });
+        let (failure, counts, digest, lines) = (outcome.failure, outcome.counts, outcome.digest, outcome.lines);
+        let (steps, crashes, records, lost) = (counts.steps, counts.crashes, counts.records, counts.lost);
+        return Outcome { seed, failure, steps, crashes, records, lost, counts: format!("{counts:?}"), digest, lines };
+    }
+    let bug = bug.and_then(|bug| if let Planted::One(bug) = bug { Some(bug) } else { None });
+    let defaults = Options::default();
+    let outcome = run(seed, Options { days: arguments.days.unwrap_or(defaults.days), bug, keep, ..defaults });
+    let (failure, counts, digest, lines) = (outcome.failure, outcome.counts, outcome.digest, outcome.lines);
+    let (steps, crashes, records, lost) = (counts.steps, counts.crashes, counts.records, counts.lost);
+    Outcome { seed, failure, steps, crashes, records, lost, counts: format!("{counts:?}"), digest, lines }
+}
+
+/// What is to be typed for a seed to be run again.
+fn again(arguments: &Arguments, seed: u64) -> String {
+    let days = arguments.days.map_or_else(String::new, |days| format!(" --days {days}"));
+    let shared = match arguments.shared {
+        None => String::new(),
+        Some(None) => " --shared".to_owned(),
+        Some(Some(workers)) => format!(" --workers {workers}"),
+    };
+    format!("cargo xtask simulate{shared} --seed {seed}{days} --trace")
+}
+
 /// Runs `count` seeds on all processors, and tells of each as it ends; `tell` says whether to go on.
-fn each(arguments: &Arguments, count: u64, options: Options, tell: impl Fn(&Outcome) -> bool + Sync) {
+fn each(arguments: &Arguments, count: u64, bug: Option<Planted>, tell: impl Fn(&Outcome) -> bool + Sync) {
     let (next, stop) = (AtomicU64::new(arguments.from), AtomicBool::new(false));
     let until = arguments.from.saturating_add(count);
     std::thread::scope(|scope| {
@@ -24,7 +68,7 @@ fn each(arguments: &Arguments, count: u64, options: Options, tell: impl Fn(&Outc
                     if seed >= until {
                         return;
                     }
-                    if !tell(&run(seed, options)) {
+                    if !tell(&trial(arguments, seed, bug, 0)) {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
@@ -36,21 +80,20 @@ fn each(arguments: &Arguments, count: u64, options: Options, tell: impl Fn(&Outc
 /// Many seeds; the failing ones are printed with the command that shows what happened.
 pub(crate) fn many(arguments: &Arguments) -> bool {
     let started = Instant::now();
-    let options = Options { days: arguments.days, bug: arguments.bug, ..Options::default() };
     let count = arguments.seeds.unwrap_or(100);
     println!("seeds {}..{}", arguments.from, arguments.from.saturating_add(count));
     let sums = Mutex::new((0, 0, 0, 0, 0, Vec::new()));
-    each(arguments, count, options, |outcome| {
+    each(arguments, count, arguments.bug, |outcome| {
         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
         sums.0 += 1;
-        sums.1 += outcome.counts.steps;
-        sums.2 += outcome.counts.crashes;
-        sums.3 += outcome.counts.records;
-        sums.4 += outcome.counts.lost;
+        sums.1 += outcome.steps;
+        sums.2 += outcome.crashes;
+        sums.3 += outcome.records;
+        sums.4 += outcome.lost;
         if let Some(failure) = &outcome.failure {
             sums.5.push(outcome.seed);
             if sums.5.len() <= SHOWN {
-                println!("seed {}: {failure}\n  cargo xtask simulate --seed {} --trace", outcome.seed, outcome.seed);
+                println!("seed {}: {failure}\n  {}", outcome.seed, again(arguments, outcome.seed));
             }
         }
         if sums.0 % 50 == 0 {
@@ -66,8 +109,7 @@ pub(crate) fn many(arguments: &Arguments) -> bool {
     });
     let (seeds, steps, crashes, records, lost, failed) = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!(
-        "{seeds} seeds of {} days: {steps} steps, {crashes} crashes, {records} records, {lost} contents named as lost; {} failed; {:.1} s, {} s of processors",
-        arguments.days,
+        "{seeds} seeds: {steps} steps, {crashes} crashes, {records} records, {lost} contents named as lost; {} failed; {:.1} s, {} s of processors",
         failed.len(),
         started.elapsed().as_secs_f64(),
         processor_seconds()
@@ -81,11 +123,11 @@ pub(crate) fn many(arguments: &Arguments) -> bool {
 /// One seed.
 pub(crate) fn one(arguments: &Arguments, trace: bool) -> bool {
     let keep = if trace { usize::MAX } else { 0 };
-    let outcome = run(arguments.from, Options { days: arguments.days, bug: arguments.bug, keep, ..Options::default() });
+    let outcome = trial(arguments, arguments.from, arguments.bug, keep);
     for line in &outcome.lines {
         println!("{line}");
     }
-    println!("seed {}: {:?}, trace {}", outcome.seed, outcome.counts, outcome.digest);
+    println!("seed {}: {}, trace {}", outcome.seed, outcome.counts, outcome.digest);
     match &outcome.failure {
         Some(failure) => println!("FAILED: {failure}"),
         None => println!("all is well"),
@@ -97,13 +139,14 @@ pub(crate) fn one(arguments: &Arguments, trace: bool) -> bool {
 pub(crate) fn planted(arguments: &Arguments) -> bool {
     let most = arguments.seeds.unwrap_or(1000);
     let mut all = true;
-    for (name, bug) in Bug::ALL {
-        if arguments.bug.is_some_and(|only| only != bug) {
+    for (name, bug) in Planted::all() {
+        let is_of_this_kind = matches!(bug, Planted::Shared(_)) == arguments.shared.is_some();
+        if !is_of_this_kind || arguments.bug.is_some_and(|only| only != bug) {
             continue;
         }
         let started = Instant::now();
         let (tried, found) = (AtomicU64::new(0), Mutex::new(None));
-        each(arguments, most, Options { days: arguments.days, bug: Some(bug), ..Options::default() }, |outcome| {
+        each(arguments, most, Some(bug), |outcome| {
             tried.fetch_add(1, Ordering::Relaxed);
             let Some(failure) = &outcome.failure else { return true };
             found.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((outcome.seed, failure.clone()));

@@ -4,7 +4,7 @@
 //! Never looks at a real clock: the trace shows the world's time, and the same seed draws the same run.
 
 use std::fmt::{Display, Write as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
 use tokio::sync::Notify;
@@ -14,7 +14,10 @@ use crate::clock::WorldClock;
 /// What everything that can fail asks.
 pub(crate) struct Fate {
     clock: WorldClock,
+    /// Stands before each line, where several write one trace.
+    name: String,
     inner: Mutex<Inner>,
+    trace: Arc<Mutex<Trace>>,
     died: Notify,
 }
 
@@ -23,6 +26,9 @@ struct Inner {
     steps: u64,
     crash_at: Option<u64>,
     dead: bool,
+}
+
+struct Trace {
     hash: blake3::Hasher,
     /// The last lines, or all of them when somebody wants to see them.
     lines: std::collections::VecDeque<String>,
@@ -31,19 +37,18 @@ struct Inner {
 
 impl Fate {
     pub(crate) fn new(seed: u64, clock: WorldClock, keep: usize) -> Self {
-        Self {
-            clock,
-            inner: Mutex::new(Inner {
-                rng: Rng::with_seed(seed),
-                steps: 0,
-                crash_at: None,
-                dead: false,
-                hash: blake3::Hasher::new(),
-                lines: std::collections::VecDeque::new(),
-                keep,
-            }),
-            died: Notify::new(),
-        }
+        let trace = Trace { hash: blake3::Hasher::new(), lines: std::collections::VecDeque::new(), keep };
+        Self::writing(Arc::new(Mutex::new(trace)), String::new(), seed, clock)
+    }
+
+    /// Somebody else's in the same run, with a name, dice and a clock of its own.
+    pub(crate) fn beside(&self, name: &str, seed: u64, clock: WorldClock) -> Self {
+        Self::writing(Arc::clone(&self.trace), format!("{name}: "), seed, clock)
+    }
+
+    fn writing(trace: Arc<Mutex<Trace>>, name: String, seed: u64, clock: WorldClock) -> Self {
+        let inner = Inner { rng: Rng::with_seed(seed), steps: 0, crash_at: None, dead: false };
+        Self { clock, name, inner: Mutex::new(inner), trace, died: Notify::new() }
     }
 
     /// A collector's life begins, and ends with a crash after so many steps if a number is given.
@@ -83,12 +88,12 @@ impl Fate {
         }
         inner.steps += 1;
         let mut line = String::with_capacity(96);
-        let _ = write!(line, "{:>7} {} {what}", inner.steps, now.format("%m-%d %H:%M:%S%.3f"));
+        let _ = write!(line, "{:>7} {} {}{what}", inner.steps, now.format("%m-%d %H:%M:%S%.3f"), self.name);
         let crashes = inner.crash_at.is_some_and(|at| inner.steps >= at);
         if crashes {
             line.push_str("   <- the crash");
         }
-        inner.write(line);
+        self.trace().write(line);
         if crashes {
             inner.dead = true;
             drop(inner);
@@ -101,7 +106,7 @@ impl Fate {
     /// A line of the trace that is no step.
     pub(crate) fn note(&self, what: &str) {
         let now = self.clock.now();
-        self.lock().write(format!("        {} {what}", now.format("%m-%d %H:%M:%S%.3f")));
+        self.trace().write(format!("        {} {}{what}", now.format("%m-%d %H:%M:%S%.3f"), self.name));
     }
 
     /// Draws from the run's dice.
@@ -119,20 +124,24 @@ impl Fate {
 
     /// The digest of all lines so far.
     pub(crate) fn digest(&self) -> String {
-        self.lock().hash.finalize().to_hex().to_string()
+        self.trace().hash.finalize().to_hex().to_string()
     }
 
     /// The lines that were kept.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.lock().lines.iter().cloned().collect()
+        self.trace().lines.iter().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn trace(&self) -> MutexGuard<'_, Trace> {
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Inner {
+impl Trace {
     fn write(&mut self, line: String) {
         self.hash.update(line.as_bytes());
         if self.lines.len() >= self.keep {

@@ -11,6 +11,7 @@ mod plan;
 mod plant;
 mod process;
 mod run;
+mod shared;
 mod store;
 mod tuned;
 mod witness;
@@ -21,6 +22,7 @@ pub use month::{Week, month};
 pub use plant::Bug;
 pub use process::processor_seconds;
 pub use run::Counts;
+pub use shared::{SharedCounts, SharedOptions, SharedOutcome, SharingBug, run_shared};
 
 use run::Run;
 

@@ -22,6 +22,7 @@ use crate::clock::WorldClock;
 use crate::fate::Fate;
 use crate::plan::{Events, Spells};
 use crate::plant::{Bug, Memory};
+use crate::shared::Gate;
 
 /// The transport of one life.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct Network {
     pub(crate) memory: Arc<Mutex<Memory>>,
     /// How often each blob was asked for, by the end of its path.
     pub(crate) asked: Arc<Mutex<BTreeMap<String, u32>>>,
+    /// Where several send requests, each waits here until it is the next.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 impl Transport for Network {
@@ -55,6 +58,9 @@ impl Network {
         }
         if self.bug == Some(Bug::LastPlusOneSecond) && !self.ask_from_last(&mut request) {
             return Ok(empty_list());
+        }
+        if let Some(gate) = &self.gate {
+            gate.turn().await;
         }
         self.events.happen(&self.emulator, self.world.now());
         self.count(&request);

@@ -28,7 +28,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    fn holds(self, at: Timestamp) -> bool {
+    pub(crate) fn holds(self, at: Timestamp) -> bool {
         self.from <= at && at < self.until
     }
 }
@@ -51,14 +51,14 @@ pub(crate) struct Plan {
 /// Spans in which something goes wrong, and how often.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SpellPlan {
-    disk_full: Vec<Span>,
-    disk_errors: Vec<(Span, f64)>,
-    ledger_full: Vec<Span>,
-    ledger_errors: Vec<(Span, f64)>,
-    network_down: Vec<Span>,
-    network_errors: Vec<(Span, f64)>,
+    pub(crate) disk_full: Vec<Span>,
+    pub(crate) disk_errors: Vec<(Span, f64)>,
+    pub(crate) ledger_full: Vec<Span>,
+    pub(crate) ledger_errors: Vec<(Span, f64)>,
+    pub(crate) network_down: Vec<Span>,
+    pub(crate) network_errors: Vec<(Span, f64)>,
     /// The longest way of a request or an answer, in milliseconds.
-    latency: u64,
+    pub(crate) latency: u64,
 }
 
 /// The spells as of now, until they are called off.

@@ -374,6 +374,7 @@ impl Run {
             bug: self.bug,
             memory: Arc::clone(&self.memory),
             asked: Arc::clone(&self.asked),
+            gate: None,
         }
     }
 
@@ -392,13 +393,13 @@ impl Run {
 }
 
 /// In memory where that is at hand: the machine's own syncing of files proves nothing here, and costs most.
-fn folder() -> std::io::Result<TempDir> {
+pub(crate) fn folder() -> std::io::Result<TempDir> {
     let memory = std::path::Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
 }
 
 /// Waits for what never waits: calls of a ledger that works in place.
-fn block_on<T, E: Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+pub(crate) fn block_on<T, E: Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
     match futures_util::FutureExt::now_or_never(work) {
         Some(result) => result.map_err(|error| error.to_string()),
         None => Err("a call waited that should not".to_owned()),

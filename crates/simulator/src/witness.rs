@@ -36,8 +36,14 @@ impl Witness {
         let Some(listed_at) = tile.listed_at else { return };
         let (error, since) = self.clock.error_at(self.clock.world.now());
         let began = listed_at - error;
+        self.tile_seen(tenant, kind, tile, (since < began).then_some(began));
+    }
+
+    /// The same by whose clock it is known when the listing really began.
+    pub(crate) fn tile_seen(&self, tenant: TenantId, kind: &ContentType, tile: &Tile, began: Option<Timestamp>) {
+        let Some(listed_at) = tile.listed_at else { return };
         let key = (tenant, kind.as_str().to_owned(), tile.start, listed_at);
-        self.lock().listings.entry(key).or_insert((since < began).then_some(began));
+        self.lock().listings.entry(key).or_insert(began);
     }
 
     /// When the listing that the tile stands for really began.

@@ -1,8 +1,10 @@
 //! Workers and what they hold.
 //!
-//! Never judges by a time that a caller brings: the clock is SQLite's, which is this machine's.
+//! Never judges by a time that a caller brings: the clock is SQLite's, which is this machine's, or a
+//! simulation's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use engine::lease::{Epoch, Fleet, Lease, Peer, WorkerId, WorkerRow};
@@ -17,11 +19,12 @@ use crate::{Hints, Ledger, LedgerError, LedgerFuture, Workers};
 
 impl Workers for SqliteLedger {
     fn alive(&self, worker: WorkerId, name: String, lease_time: Duration) -> LedgerFuture<'_, Fleet> {
-        self.write(move |connection| alive(connection, worker, &name, lease_time))
+        let clock = self.shared.lease_clock.clone();
+        self.write(move |connection| alive(connection, clock.as_deref(), worker, &name, lease_time))
     }
 
     fn take(&self, worker: WorkerId, limit: u32) -> LedgerFuture<'_, Vec<Lease>> {
-        self.write(move |connection| take(connection, worker, limit))
+        self.take_but(worker, limit, Vec::new())
     }
 
     fn give_back(&self, leases: Vec<Lease>) -> LedgerFuture<'_, u64> {
@@ -53,6 +56,15 @@ impl Workers for SqliteLedger {
     }
 }
 
+impl SqliteLedger {
+    /// [`Workers::take`] that passes these tenants over: they are being written this moment. No tenant of a file ever is
+    /// while another call is carried out; in a simulation of a server that serves many at once it may be.
+    pub fn take_but(&self, worker: WorkerId, limit: u32, written: Vec<TenantId>) -> LedgerFuture<'_, Vec<Lease>> {
+        let clock = self.shared.lease_clock.clone();
+        self.write(move |connection| take(connection, clock.as_deref(), worker, limit, &written))
+    }
+}
+
 /// Refuses a write of this tenant unless the lease is for it and holds.
 pub(super) fn check(connection: &Connection, lease: &Lease, tenant: TenantId) -> Done<()> {
     let lost = LedgerError::LeaseLost { tenant, epoch: lease.epoch };
@@ -69,13 +81,22 @@ pub(super) fn check(connection: &Connection, lease: &Lease, tenant: TenantId) ->
     }
 }
 
-fn now(connection: &Connection) -> Done<i64> {
+fn now(connection: &Connection, clock: Option<&AtomicI64>) -> Done<i64> {
+    if let Some(clock) = clock {
+        return Ok(clock.load(Ordering::Relaxed));
+    }
     Ok(sql(connection, "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")?
         .query_row([], |row| row.get(0))?)
 }
 
-pub(super) fn alive(connection: &Connection, worker: WorkerId, name: &str, lease_time: Duration) -> Done<Fleet> {
-    let now = now(connection)?;
+fn alive(
+    connection: &Connection,
+    clock: Option<&AtomicI64>,
+    worker: WorkerId,
+    name: &str,
+    lease_time: Duration,
+) -> Done<Fleet> {
+    let now = now(connection, clock)?;
     let expires_at = now.saturating_add(i64::try_from(lease_time.as_millis()).unwrap_or(i64::MAX));
     sql(
         connection,
@@ -97,14 +118,20 @@ pub(super) fn alive(connection: &Connection, worker: WorkerId, name: &str, lease
     Ok(Fleet { workers, free: nobodys.saturating_add(deads) })
 }
 
-pub(super) fn take(connection: &Connection, worker: WorkerId, limit: u32) -> Done<Vec<Lease>> {
-    let now = now(connection)?;
+fn take(
+    connection: &Connection,
+    clock: Option<&AtomicI64>,
+    worker: WorkerId,
+    limit: u32,
+    written: &[TenantId],
+) -> Done<Vec<Lease>> {
+    let now = now(connection, clock)?;
     let is_alive = sql(connection, "SELECT 1 FROM worker WHERE worker = ?1 AND expires_at > ?2")?
         .exists(params![worker.0, now])?;
     if !is_alive {
         return Ok(Vec::new());
     }
-    let mut taken = take_from(connection, worker, None, limit)?;
+    let mut taken = take_from(connection, worker, None, limit, written)?;
     let dead: Vec<[u8; 16]> = sql(connection, "SELECT worker FROM worker WHERE expires_at <= ?1 ORDER BY expires_at")?
         .query_map([now], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
@@ -113,7 +140,7 @@ pub(super) fn take(connection: &Connection, worker: WorkerId, limit: u32) -> Don
         if left == 0 {
             break;
         }
-        let robbed = take_from(connection, worker, Some(dead), left)?;
+        let robbed = take_from(connection, worker, Some(dead), left, written)?;
         add_held(connection, WorkerId(dead), -count(robbed.len() as u64))?;
         taken.extend(robbed);
     }
@@ -122,12 +149,22 @@ pub(super) fn take(connection: &Connection, worker: WorkerId, limit: u32) -> Don
     Ok(taken)
 }
 
-fn take_from(connection: &Connection, worker: WorkerId, from: Option<[u8; 16]>, limit: u32) -> Done<Vec<Lease>> {
-    let mut statement = sql(
-        connection,
+fn take_from(
+    connection: &Connection,
+    worker: WorkerId,
+    from: Option<[u8; 16]>,
+    limit: u32,
+    written: &[TenantId],
+) -> Done<Vec<Lease>> {
+    // As SQL writes a list of blobs; empty but in a simulation.
+    let written: Vec<String> = written.iter().map(|tenant| format!("x'{}'", tenant.as_uuid().simple())).collect();
+    let text = format!(
         "UPDATE tenant SET lease_worker = ?1, lease_epoch = lease_epoch + 1 WHERE tenant IN
-         (SELECT tenant FROM tenant WHERE lease_worker IS ?2 ORDER BY tenant LIMIT ?3) RETURNING id, lease_epoch",
-    )?;
+         (SELECT tenant FROM tenant WHERE lease_worker IS ?2 AND id NOT IN ({}) ORDER BY tenant LIMIT ?3)
+         RETURNING id, lease_epoch",
+        written.join(", ")
+    );
+    let mut statement = sql(connection, &text)?;
     let lease =
         |row: &rusqlite::Row<'_>| Ok(Lease { tenant: tenant_id(row, 0)?, worker, epoch: Epoch(counted(row, 1)?) });
     Ok(statement.query_map(params![worker.0, from, limit], lease)?.collect::<Result<_, _>>()?)
@@ -178,8 +215,8 @@ pub(super) fn drop_tenant(connection: &Connection, tenant: TenantId) -> Done<()>
     Ok(())
 }
 
-pub(super) fn workers(connection: &Connection) -> Done<Vec<WorkerRow>> {
-    let now = now(connection)?;
+pub(super) fn workers(connection: &Connection, clock: Option<&AtomicI64>) -> Done<Vec<WorkerRow>> {
+    let now = now(connection, clock)?;
     let mut statement = sql(connection, "SELECT name, held, expires_at > ?1 FROM worker ORDER BY name, worker")?;
     let worker =
         |row: &rusqlite::Row<'_>| Ok(WorkerRow { name: row.get(0)?, held: counted(row, 1)?, is_alive: row.get(2)? });

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use engine::consent::{
@@ -62,11 +63,14 @@ pub struct OpenOptions {
     /// Calls are carried out by whoever polls them instead of by threads: for simulations whose virtual time must not run
     /// on while a thread works.
     pub in_place: bool,
+    /// The time that leases go by, in Unix milliseconds, instead of the machine's: for simulations, whose database has a
+    /// clock of its own.
+    pub lease_clock: Option<Arc<AtomicI64>>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { read_only: false, busy_timeout: Duration::from_secs(10), in_place: false }
+        Self { read_only: false, busy_timeout: Duration::from_secs(10), in_place: false, lease_clock: None }
     }
 }
 
@@ -81,6 +85,7 @@ pub struct SqliteLedger {
 
 struct Shared {
     path: Arc<Path>,
+    lease_clock: Option<Arc<AtomicI64>>,
     /// Before the writer, and so closed before it: only the last connection folds the log into the file, and only one that
     /// may write can.
     reader: Worker,
@@ -106,7 +111,8 @@ impl SqliteLedger {
         };
         let connection = schema::connect(&path, Access::Read, options.busy_timeout)?;
         let reader = worker(path.clone(), connection, Kind::Read)?;
-        Ok(Self { shared: Arc::new(Shared { path, writer, reader }), lease: None })
+        let lease_clock = options.lease_clock;
+        Ok(Self { shared: Arc::new(Shared { path, lease_clock, writer, reader }), lease: None })
     }
 
     /// The file.
@@ -439,7 +445,8 @@ impl Ledger for SqliteLedger {
     }
 
     fn workers(&self) -> LedgerFuture<'_, Vec<WorkerRow>> {
-        self.read(leases::workers)
+        let clock = self.shared.lease_clock.clone();
+        self.read(move |connection| leases::workers(connection, clock.as_deref()))
     }
 
     fn holders(&self, tenants: Vec<TenantId>) -> LedgerFuture<'_, Vec<(TenantId, String)>> {

@@ -218,6 +218,7 @@ impl Worker {
             let seconds = until.saturating_duration_since(Instant::now()).as_secs();
             tracing::info!(tenant = %self.tenant, seconds, "held up; the run goes on with this tenant after a wait");
             tokio::select! {
+                biased;
                 _ = stop.wait_for(|stop| *stop) => return Next::At(Instant::now()),
                 () = tokio::time::sleep_until(until) => {}
             }

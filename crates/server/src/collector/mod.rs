@@ -201,6 +201,7 @@ impl Collector {
         };
         let mut supervisor = Supervisor::new(Arc::clone(&self.context), mode, only, holder);
         let stopped = tokio::select! {
+            biased;
             stopped = supervisor.run(&mut wakes, shutdown) => stopped?,
             never = self.context.keyring.watch() => match never {},
             never = keep(keeper) => match never {},
