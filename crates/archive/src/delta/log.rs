@@ -4,6 +4,7 @@
 //! one, may be replaced: whoever writes them writes the same.
 
 use std::io::{ErrorKind, Read};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -18,6 +19,13 @@ const LAST_CHECKPOINT: &str = "_last_checkpoint";
 
 /// Bytes of an entry's beginning that hold its first line, which says when it was written: ours has some hundred.
 const FIRST_LINE_BYTES: u64 = 4096;
+
+/// How much of a file is fetched from a store at a time. Nearly all are smaller.
+const PIECE_BYTES: u64 = 16 << 20;
+
+/// Pieces of a file that are fetched at most. An entry that says everything has about a kilobyte for each file of the table,
+/// so this is enough for a million; one that is longer is cut off, which makes it damaged, and is no entry of ours.
+const PIECES_MAX: u64 = 64;
 
 /// See the file's head.
 pub(super) struct Log<'a> {
@@ -97,8 +105,8 @@ impl<'a> Log<'a> {
     /// A file whole; `None` when there is none.
     pub(super) fn read(&self, name: &Name) -> Result<Option<Bytes>, ArchiveError> {
         if let Some(workspace) = self.archive.workspace() {
-            let read = workspace.depot().read(&self.name(&name.0))?;
-            return Ok(read.map(|(bytes, _)| bytes));
+            let (depot, name) = (workspace.depot(), self.name(&name.0));
+            return in_pieces(PIECE_BYTES, |range| depot.read_range(&name, range), || depot.size(&name));
         }
         let path = self.local().join(&name.0);
         match disk::read(&path) {
@@ -203,9 +211,54 @@ impl<'a> Log<'a> {
     }
 }
 
+/// A file of a store, in as many pieces as it takes: a range that begins where it ends is an error there.
+fn in_pieces(
+    piece: u64,
+    mut read: impl FnMut(Range<u64>) -> Result<Option<Bytes>, ArchiveError>,
+    size: impl Fn() -> Result<Option<u64>, ArchiveError>,
+) -> Result<Option<Bytes>, ArchiveError> {
+    let first = match read(0..piece) {
+        Err(_) if size()? == Some(0) => return Ok(Some(Bytes::new())),
+        first => first?,
+    };
+    let first = match first {
+        Some(first) if first.len() as u64 >= piece => first,
+        short => return Ok(short),
+    };
+    let Some(size) = size()? else { return Ok(None) };
+    let mut whole = Vec::from(first);
+    while (whole.len() as u64) < size.min(piece * PIECES_MAX) {
+        let from = whole.len() as u64;
+        match read(from..size.min(from + piece))? {
+            Some(more) if !more.is_empty() => whole.extend_from_slice(&more),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(whole.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_a_store_is_read_whole_however_long_it_is() {
+        for length in [0, 1, 9, 10, 11, 20, 21, 10 * PIECES_MAX] {
+            let file: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let read = |range: Range<u64>| match range.start < length {
+                true => Ok(Some(file[range.start as usize..range.end.min(length) as usize].to_vec().into())),
+                // As stores have it.
+                false => Err(ArchiveError::Settings { problem: "the range is not satisfiable".to_owned() }),
+            };
+            assert_eq!(in_pieces(10, read, || Ok(Some(length))).unwrap().unwrap(), file, "{length} bytes");
+        }
+        let endless = |range: Range<u64>| Ok(Some(vec![7; (range.end - range.start) as usize].into()));
+        let cut = in_pieces(10, endless, || Ok(Some(u64::MAX))).unwrap().unwrap();
+        assert_eq!(cut.len() as u64, 10 * PIECES_MAX);
+        assert_eq!(in_pieces(10, |_| Ok(None), || Ok(None)).unwrap(), None);
+        let refused = |_| Err(ArchiveError::Settings { problem: "no".to_owned() });
+        assert!(in_pieces(10, refused, || Ok(Some(5))).is_err());
+    }
 
     #[test]
     fn only_names_of_the_protocol_are_entries_and_checkpoints() {
