@@ -233,15 +233,28 @@ pub async fn it_tells_who_is_at_work_and_who_holds_what(fixture: &dyn Fixture) {
     assert_eq!(ledger.holders(Vec::new()).await.unwrap(), []);
 }
 
-pub async fn a_purged_tenant_is_nobodys(fixture: &dyn Fixture) {
+pub async fn a_purged_tenant_is_nobodys_and_comes_back_under_epochs_that_were_never_given(fixture: &dyn Fixture) {
     let ledger = with_tenants(fixture, 2).await;
     let taken = ledger.take(worker(1), 2).await.unwrap();
     ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
     ledger.purge_tenant(tenant(1)).await.unwrap();
     let fleet = ledger.alive(worker(1), "one".to_owned(), LONG).await.unwrap();
     assert_eq!((fleet.workers[0].held, fleet.free), (1, 0));
-    assert_eq!(ledger.give_back(taken).await.unwrap(), 1);
-    // Added anew, it is another one.
+    assert_eq!(ledger.give_back(taken.clone()).await.unwrap(), 1);
+    // Added anew, it is another one, and whoever has not noticed cannot write to it.
     ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();
-    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(1, 1, 1), lease(2, 1, 2)]);
+    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(1, 1, 2), lease(2, 1, 2)]);
+    assert!(refused(ledger.under(taken[0]).commit(commit(1))).await.is_lost_lease());
+    assert_eq!(ledger.give_back(vec![taken[0]]).await.unwrap(), 0);
+    ledger.under(lease(1, 1, 2)).commit(commit(1)).await.unwrap();
+    // The greatest of all counts, not the last.
+    for number in [1, 2] {
+        ledger.set_tenant_state(tenant(number), TenantState::Removed, noon()).await.unwrap();
+    }
+    ledger.give_back(vec![lease(2, 1, 2)]).await.unwrap();
+    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(2, 1, 3)]);
+    ledger.purge_tenant(tenant(2)).await.unwrap();
+    ledger.purge_tenant(tenant(1)).await.unwrap();
+    ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();
+    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(1, 1, 4)]);
 }

@@ -140,7 +140,7 @@ macro_rules! for_each_conformance_case {
             leases::who_leaves_leaves_nothing_behind,
             leases::it_tells_who_is_at_work_and_who_holds_what,
             leases::who_knows_that_others_are_gone_takes_what_they_hold_at_once,
-            leases::a_purged_tenant_is_nobodys,
+            leases::a_purged_tenant_is_nobodys_and_comes_back_under_epochs_that_were_never_given,
             history::random_histories_match_the_model,
             history::a_call_that_was_dropped_happened_whole_or_not_at_all,
         }

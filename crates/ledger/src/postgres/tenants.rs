@@ -32,8 +32,8 @@ pub(super) async fn add(
         let revision = next_revision(session).await?;
         let added = session
             .run(
-                "INSERT INTO tenant (id, label, state, added_at, collect_from, revision)
-                 VALUES ($1, $2, 0, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO tenant (id, label, state, added_at, collect_from, revision, lease_epoch)
+                 SELECT $1, $2, 0, $3, $4, $5, purged_epoch FROM revision WHERE single = 1 ON CONFLICT (id) DO NOTHING",
                 &[id.as_uuid(), &label, &ms(now), &ms(Grid::HOUR.floor(collect_from)), &revision],
             )
             .await?;
@@ -95,6 +95,13 @@ pub(super) async fn purge(session: &Session<'_>, id: TenantId) -> Done<()> {
         return Err(LedgerError::NotRemoved { tenant: id }.into());
     }
     super::leases::drop_tenant(session, id).await?;
+    session
+        .run(
+            "UPDATE revision SET purged_epoch =
+               greatest(purged_epoch, (SELECT lease_epoch FROM tenant WHERE id = $1)) WHERE single = 1",
+            &[id.as_uuid()],
+        )
+        .await?;
     // Everything else hangs on this row and goes with it: for a tenant of years that takes its time.
     session.batch("SET LOCAL statement_timeout = 0").await?;
     session.run("DELETE FROM tenant WHERE id = $1", &[id.as_uuid()]).await?;

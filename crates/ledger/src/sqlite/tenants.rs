@@ -29,7 +29,8 @@ pub(super) fn add(
         let revision = next_revision(connection)?;
         sql(
             connection,
-            "INSERT INTO tenant (id, label, state, added_at, collect_from, revision) VALUES (?1, ?2, 0, ?3, ?4, ?5)",
+            "INSERT INTO tenant (id, label, state, added_at, collect_from, revision, lease_epoch)
+             SELECT ?1, ?2, 0, ?3, ?4, ?5, purged_epoch FROM revision WHERE only = 1",
         )?
         .execute(params![
             id.as_uuid().as_bytes(),
@@ -91,6 +92,11 @@ pub(super) fn purge(connection: &Connection, id: TenantId) -> Done<()> {
         return Err(LedgerError::NotRemoved { tenant: id }.into());
     }
     super::leases::drop_tenant(connection, id)?;
+    sql(
+        connection,
+        "UPDATE revision SET purged_epoch = max(purged_epoch, (SELECT lease_epoch FROM tenant WHERE id = ?1)) WHERE only = 1",
+    )?
+    .execute([id.as_uuid().as_bytes()])?;
     // Everything else hangs on this row and goes with it.
     sql(connection, "DELETE FROM tenant WHERE id = ?1")?.execute([id.as_uuid().as_bytes()])?;
     // But for who came from it, which may be there before the tenant is.
