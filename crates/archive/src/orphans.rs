@@ -339,6 +339,7 @@ impl Archive {
         for date_name in files::names_in(folder)? {
             let Some(date) = parse_date_folder(&date_name) else { continue };
             let folder = folder.join(&date_name);
+            let mut is_empty = true;
             for name in files::names_in(&folder)? {
                 let stem = name.strip_suffix(extension).and_then(|name| name.strip_suffix('.'));
                 let of = stem.and_then(|stem| parse_file_name(&format!("{stem}.parquet")));
@@ -346,11 +347,15 @@ impl Archive {
                     Some((commit, part)) => !known.names(date, commit, part) && self.may_clear(part),
                     None => name.ends_with(&format!(".{extension}.tmp")),
                 };
+                is_empty &= orphaned;
                 if orphaned {
                     removed += u64::from(files::remove_file(&folder.join(name))?);
                 }
             }
-            files::remove_empty_folder(&folder);
+            // There is one for each date of years.
+            if is_empty {
+                files::remove_empty_folder(&folder);
+            }
         }
         Ok(removed)
     }
