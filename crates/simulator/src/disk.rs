@@ -107,9 +107,10 @@ impl Disk {
         }
     }
 
-    fn name<'p>(&self, path: &'p Path) -> std::path::Display<'p> {
-        // Where the run's folder lies is the machine's affair, and no part of what the seed means.
-        path.strip_prefix(&self.root).unwrap_or(Path::new("(above)")).display()
+    fn name(&self, path: &Path) -> String {
+        // Where the run's folder lies is the machine's affair, and so is which process this is: no part of what the seed means.
+        let name = path.strip_prefix(&self.root).unwrap_or(Path::new("(above)")).display().to_string();
+        name.replace(&format!(".{}.tmp", std::process::id()), ".tmp")
     }
 
     /// Whether it happens on the disk that is simulated: the archive, and the folder it is made in.
