@@ -55,7 +55,7 @@ pub struct ServerClock {
     ahead: AtomicI64,
     /// Whether the operator knows.
     told: AtomicBool,
-    /// What the server's clock showed at its last answer, and when that was by a clock that nobody sets.
+    /// What the server's last answer was dated, and when it came by a clock that nobody sets.
     heard: Mutex<Option<(Instant, Timestamp)>>,
 }
 
@@ -81,7 +81,7 @@ impl ServerClock {
     pub(crate) fn note(&self, date: Timestamp, took: Duration) {
         let now = self.clock.now();
         let Some(ahead) = engine::skew::offset(now, took, date) else { return };
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), now + ahead));
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), date));
         self.ahead.store(ahead.num_milliseconds(), Ordering::Relaxed);
         let differs = !engine::skew::allowance(ahead).is_zero();
         if self.told.swap(differs, Ordering::Relaxed) == differs {
@@ -99,8 +99,9 @@ impl ServerClock {
 }
 
 /// A time that has surely come: our clock's, unless the server's last answer and the time since then say that it is earlier.
-/// What is dropped for its age is judged by this, so that a clock set years ahead for an hour costs nothing. Until the
-/// server has been heard, there is only our own.
+/// What is dropped for its age is judged by this, so that a clock set years ahead for an hour costs nothing, and windows are
+/// cut and listed by it, so that none counts as listed that was still to come for the service. Until the server has been
+/// heard, there is only our own.
 pub(crate) struct SureClock(pub(crate) Arc<ServerClock>);
 
 impl Clock for SureClock {
@@ -125,6 +126,11 @@ pub async fn sleep_until(clock: &dyn Clock, time: Timestamp) {
         }
         tokio::time::sleep(left.min(LONGEST_WAIT)).await;
     }
+}
+
+/// The time `by` before `time`.
+pub(crate) fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by)).unwrap_or(Timestamp::MIN_UTC)
 }
 
 /// How long it is until `time`; zero when it has passed.

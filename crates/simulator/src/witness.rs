@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chrono::TimeDelta;
 use engine::model::{CommitNumber, Tile};
+use engine::skew::NOTICEABLE;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 
@@ -11,6 +13,20 @@ use crate::clock::WrongClock;
 
 /// The feed, the tile's start, and when the collector's clock said that the listing began.
 type Listing = (TenantId, String, Timestamp, Timestamp);
+
+/// A clock that is set right by `Date` is right to this.
+const SET_RIGHT_TO: TimeDelta = TimeDelta::seconds(2);
+
+/// When a listing really began that was begun at `listed_at` by a collector's clock; `None` when that was set meanwhile and
+/// nobody can say.
+pub(crate) fn really_began(clock: &WrongClock, listed_at: Timestamp) -> Option<Timestamp> {
+    let now = clock.world.now();
+    let (error, since) = clock.error_at(now);
+    // What is written down by a clock that is noticeably ahead has been set right by the service's, once that was heard.
+    let set_right = error > NOTICEABLE + SET_RIGHT_TO && listed_at <= now;
+    let began = listed_at - if set_right { SET_RIGHT_TO } else { error };
+    (since < began).then_some(began)
+}
 
 /// One run's witness.
 pub(crate) struct Witness {
@@ -34,9 +50,8 @@ impl Witness {
 
     pub(crate) fn tile_listed(&self, tenant: TenantId, kind: &ContentType, tile: &Tile) {
         let Some(listed_at) = tile.listed_at else { return };
-        let (error, since) = self.clock.error_at(self.clock.world.now());
-        let began = listed_at - error;
-        self.tile_seen(tenant, kind, tile, (since < began).then_some(began));
+        let began = really_began(&self.clock, listed_at);
+        self.tile_seen(tenant, kind, tile, began);
     }
 
     /// The same by whose clock it is known when the listing really began.

@@ -30,6 +30,7 @@ use super::housekeeping::{FOLD_EVERY, Grace, House};
 use super::memory::Memory;
 use super::progress::{Activity, TenantReport};
 use super::publishing::Publishing;
+use crate::clock::Clock;
 
 /// How often rounds follow each other within one activation because subscriptions had to be looked at anew.
 const RESUBSCRIPTIONS: u32 = 3;
@@ -52,8 +53,10 @@ pub(super) enum Mode {
     AllDay,
     /// Everything available now, once.
     Once {
-        /// When the run began.
+        /// When the run began, by our clock.
         since: Timestamp,
+        /// The same moment, by a clock that nobody sets.
+        began: Instant,
     },
 }
 
@@ -98,10 +101,14 @@ impl Mode {
         matches!(self, Self::Once { .. })
     }
 
-    pub(super) fn listing(self) -> engine::tile::Mode {
+    /// What is to be listed at `now` of the clock that windows are listed by. That clock may be set right in the middle of
+    /// a run, and the run's beginning with it.
+    pub(super) fn listing(self, now: Timestamp) -> engine::tile::Mode {
         match self {
             Self::AllDay => engine::tile::Mode::AllDay,
-            Self::Once { since } => engine::tile::Mode::CatchUp { since },
+            Self::Once { began, .. } => {
+                engine::tile::Mode::CatchUp { since: crate::clock::earlier(now, began.elapsed()) }
+            }
         }
     }
 
@@ -156,7 +163,7 @@ impl Worker {
 
     /// How many contents a run that ends has given up. What was listed once more afterwards waits again, and is not one.
     async fn lost_in_run(&self, context: &Context, mode: Mode) -> u64 {
-        let Mode::Once { since } = mode else { return 0 };
+        let Mode::Once { since, .. } = mode else { return 0 };
         // A ledger that cannot say so stands in the way by itself.
         let losses = context.ledger.losses(self.tenant, LOSSES_COUNTED).await.unwrap_or_default();
         losses.iter().filter(|lost| lost.lost_at >= since).count() as u64
@@ -412,7 +419,8 @@ impl Worker {
 
     /// When something is due again.
     async fn wake_at(&self, context: &Context, tenant: &Tenant) -> Result<Timestamp, LedgerError> {
-        let now = context.clock.now();
+        // What is due is waited for by our clock, whatever it shows.
+        let (now, sure) = (context.clock.now(), context.sure_clock.now());
         let idle = NOTHING_TO_LIST.max(context.settings.collect.poll_interval);
         let idle = TimeDelta::from_std(idle).unwrap_or(TimeDelta::MAX);
         let mut wake = now.checked_add_signed(idle).unwrap_or(now);
@@ -424,7 +432,8 @@ impl Worker {
         for content_type in &context.settings.collect.content_types {
             if find(&known, content_type).is_some_and(is_enabled) {
                 let tiles = context.ledger.tiles(self.tenant, content_type.clone()).await?;
-                wake = wake.min(schedule.wake_at(now, &tiles).max(soonest));
+                let due = now.checked_add_signed(schedule.wake_at(sure, &tiles) - sure).unwrap_or(now);
+                wake = wake.min(due.max(soonest));
             }
         }
         if let Some(next) = context.ledger.next_attempt_at(self.tenant).await? {

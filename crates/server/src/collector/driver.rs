@@ -32,6 +32,7 @@ use super::feed::Client;
 use super::fetch::{Fetch, FetchFailure};
 use super::listing::{Brought, ListFailure, list_window};
 use super::memory::Memory;
+use crate::clock::Clock;
 
 /// Contents read from the ledger at a time. Fewer: a query for every blob. More: what has just been listed and is more
 /// urgent waits behind what was read before it.
@@ -214,6 +215,7 @@ impl Driver<'_> {
     async fn plan(&mut self) -> Result<(), LedgerError> {
         self.work.plan_at = Instant::now() + self.context.settings.collect.poll_interval;
         self.work.ask_pending = true;
+        let now = self.context.sure_clock.now();
         for content_type in self.types.clone() {
             let waiting = self.work.listings.get(&content_type).is_some_and(|listings| !listings.is_empty());
             let under_way = self.work.listing.get(&content_type).is_some_and(|count| *count > 0);
@@ -222,7 +224,7 @@ impl Driver<'_> {
                 continue;
             }
             let tiles = self.context.ledger.tiles(self.client.tenant, content_type.clone()).await?;
-            let tasks = self.schedule.plan(self.context.clock.now(), &tiles, self.mode.listing());
+            let tasks = self.schedule.plan(now, &tiles, self.mode.listing(now));
             self.work.listings.insert(content_type, tasks.into());
         }
         Ok(())
@@ -263,8 +265,11 @@ impl Driver<'_> {
             *self.work.listing.entry(content_type.clone()).or_default() += 1;
             let (context, client) = (self.context, self.client);
             self.work.tasks.push(Box::pin(async move {
-                let begun_at = context.clock.now();
+                let begun = Instant::now();
                 let result = list_window(context, client, &content_type, task.window).await;
+                // Reckoned back from now, when the service has been heard if it ever was: how far our clock is ahead of its
+                // may have come to be known by this very answer.
+                let begun_at = crate::clock::earlier(context.sure_clock.now(), begun.elapsed());
                 Event::Listed { content_type, task, begun_at, result }
             }));
         }

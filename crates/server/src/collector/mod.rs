@@ -34,6 +34,7 @@ use archive::Archive;
 use ledger::Ledger;
 use protocol::ids::TenantId;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub use operator::{CompactError, Compacted, OperatorError, PublishError, Started, compact, publish};
 pub use progress::{Activity, Board, Counts, Ended, Progress, RunReport, TenantProgress, TenantReport};
@@ -181,7 +182,8 @@ impl Collector {
         tenants: &[TenantId],
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<RunReport, CollectError> {
-        self.run_as(Mode::Once { since: self.context.clock.now() }, tenants, shutdown).await
+        let mode = Mode::Once { since: self.context.clock.now(), began: Instant::now() };
+        self.run_as(mode, tenants, shutdown).await
     }
 
     async fn run_as(

@@ -58,3 +58,5 @@ mod trouble;
 mod upkeep;
 #[cfg(test)]
 mod webhook;
+#[cfg(test)]
+mod wrong_clock;

@@ -2,7 +2,6 @@
 //! delivered once more.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,21 +11,10 @@ use engine::model::{Expired, TenantState};
 use engine::retention::RETENTION_MIN;
 use ledger::Ledger;
 use protocol::ids::TenantId;
-use protocol::time::Timestamp;
 use record::View;
-use server::clock::{Clock, TokioClock};
-use server::collector::{Collector, CollectorParts, compact};
+use server::collector::compact;
 
 use crate::rig::{Rig, small_world, start};
-
-/// Three years ahead of the rig's.
-struct Ahead(Arc<TokioClock>);
-
-impl Clock for Ahead {
-    fn now(&self) -> Timestamp {
-        self.0.now() + TimeDelta::days(3 * 365)
-    }
-}
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -155,9 +143,7 @@ async fn a_clock_that_is_years_ahead_takes_nothing_away() {
     rig.collect_once().await;
     let (records, rows) = (rig.archived().await, rig.ledger.segments(tenant).await.unwrap());
     assert!(!rows.is_empty());
-    let parts = rig.parts(rig.transport(), Arc::new(rig.ledger.clone()));
-    let parts = CollectorParts { clock: Arc::new(Ahead(Arc::clone(&rig.clock))), ..parts };
-    let collector = Collector::new(rig.settings.clone(), &parts);
+    let collector = rig.collector_ahead(TimeDelta::days(3 * 365));
     collector.run(tokio::time::sleep(2 * 60 * Duration::from_secs(60))).await.unwrap();
     assert_eq!(rig.archived().await, records);
     // It is set right: what was known is still known, so that nothing is fetched to no purpose, and nothing is missing.

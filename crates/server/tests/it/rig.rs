@@ -80,6 +80,15 @@ pub(crate) struct Rig {
     _dir: TempDir,
 }
 
+/// A clock that is so much ahead of the rig's.
+struct Ahead(Arc<TokioClock>, TimeDelta);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        self.0.now() + self.1
+    }
+}
+
 pub(crate) fn start() -> Timestamp {
     protocol::time::parse_timestamp("2026-03-10T12:34:56Z").unwrap()
 }
@@ -189,6 +198,13 @@ impl Rig {
         self.collector_of(transport, Arc::new(self.ledger.clone()))
     }
 
+    /// One on a machine whose clock is ahead by so much.
+    pub(crate) fn collector_ahead(&self, by: TimeDelta) -> Collector {
+        let parts = self.parts(self.transport(), Arc::new(self.ledger.clone()));
+        let clock = Arc::new(Ahead(Arc::clone(&self.clock), by));
+        Collector::new(self.settings.clone(), &CollectorParts { clock, ..parts })
+    }
+
     pub(crate) fn collector_with(&self, ledger: Arc<dyn Ledger>) -> Collector {
         self.collector_of(self.transport(), ledger)
     }
@@ -256,8 +272,13 @@ impl Rig {
 
     /// Collects what there is now, and looks whether it is there. Content that comes meanwhile may be there or not.
     pub(crate) async fn catch_up_and_check(&self) {
+        self.catch_up_by(&self.collector()).await;
+    }
+
+    /// The same by another collector than the rig's own.
+    pub(crate) async fn catch_up_by(&self, collector: &Collector) {
         let before = self.published();
-        let report = self.collect_once().await;
+        let report = collector.collect_once(&[], std::future::pending()).await.unwrap();
         assert!(report.is_complete(), "{report:#?}");
         self.compare(&before, &self.archived().await);
     }

@@ -146,9 +146,7 @@ impl Client {
 
     /// When a listing that is being written down really began; `None` when the clock was set meanwhile and nobody can say.
     pub(crate) fn began(&self, tile: &Tile) -> Option<Timestamp> {
-        let (error, since) = self.clock.error_at(self.now());
-        let began = tile.listed_at? - error;
-        (since < began).then_some(began)
+        crate::witness::really_began(&self.clock, tile.listed_at?)
     }
 
     /// A call that writes, in a task of its own.

@@ -18,6 +18,7 @@ use super::super::book::is_shown;
 use super::super::judge::{self, Judged};
 use super::super::listing::{Brought, ListFailure};
 use super::{Driver, Retry};
+use crate::clock::Clock;
 
 /// A run that ends tells of waits from this length on: somebody is watching it.
 const TOLD_FROM: Duration = Duration::from_secs(5);
@@ -37,8 +38,11 @@ impl Driver<'_> {
         match result {
             Ok(brought) => {
                 let jitter = judge::jitter(tenant);
-                let tile = self.schedule.after_listing(&task.tile, &task.window, brought.new, begun_at, jitter);
-                self.context.ledger.tile_listed(tenant, content_type.clone(), tile).await?;
+                // A window that proves to be still to come says nothing, and is not even noted.
+                if begun_at > task.tile.start {
+                    let tile = self.schedule.after_listing(&task.tile, &task.window, brought.new, begun_at, jitter);
+                    self.context.ledger.tile_listed(tenant, content_type.clone(), tile).await?;
+                }
                 if task.reason == Reason::Again {
                     let (requests, found) = (brought.requests, brought.new);
                     self.context.metrics.relisted(requests, found);
@@ -134,7 +138,7 @@ impl Driver<'_> {
         let tiles = self.context.ledger.tiles(tenant, content_type.clone()).await?;
         let created = content.content.created;
         let Some(tile) = tiles.iter().find(|tile| tile.start <= created && created < tile.until) else { return Ok(()) };
-        let now = self.context.clock.now();
+        let now = self.context.sure_clock.now();
         self.context.ledger.tile_listed(tenant, content_type.clone(), list_again_now(tile, now)).await?;
         if let Some(task) = listing_of(tile, now) {
             let listings = self.work.listings.entry(content_type.clone()).or_default();
