@@ -12,6 +12,7 @@ use crate::serving::Serving;
 use crate::shared_ledger::server::PgServer;
 use crate::support::{Home, Microsoft, on_time};
 
+mod figures;
 mod line;
 mod listeners;
 mod scale;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use emulator::world::Limits;
 use emulator::{EmulatorOptions, WorldOptions};
 
+use super::figures::{Spent, figures};
 use super::line::Line;
 use super::{PATIENCE, Shared, stop};
 use crate::object_storage::assert_stored;
@@ -107,6 +108,8 @@ struct Installation<'a> {
     door: Door,
     lines: Vec<Line>,
     workers: Vec<Serving>,
+    /// What had been spent when the workers were started.
+    before: Spent,
     /// From what befell a worker to when others had its tenants.
     idle_most: Duration,
 }
@@ -121,8 +124,9 @@ impl<'a> Installation<'a> {
         }
         shared.add_tenants(microsoft);
         let lines = (0..size.workers).map(|_| Line::to(&shared.url)).collect();
+        let before = Spent::by_now(&shared, &[], microsoft);
         let (workers, idle_most) = (Vec::new(), Duration::ZERO);
-        let mut all = Self { size, microsoft, shared, store, door, lines, workers, idle_most };
+        let mut all = Self { size, microsoft, shared, store, door, lines, workers, before, idle_most };
         all.workers = (0..size.workers).map(|number| all.serve(number)).collect();
         all
     }
@@ -222,7 +226,9 @@ fn whatever_befalls_workers_database_and_store_the_archive_holds_what_was_publis
     let microsoft = size.world();
     let mut draw = fastrand::Rng::with_seed(size.seed);
     let mut all = Installation::start(&size, &microsoft, store);
-    all.until_shared(None);
+    if size.workers > 1 {
+        all.until_shared(None);
+    }
     let mut happened = BTreeMap::<String, u32>::new();
     for _ in 0..size.rounds {
         let mut troubles = ALL;
@@ -237,6 +243,9 @@ fn whatever_befalls_workers_database_and_store_the_archive_holds_what_was_publis
             println!("{trouble:?}, worker {number}, at {segments} segments: over after {:?}", begun.elapsed());
             *happened.entry(format!("{trouble:?}")).or_default() += 1;
         }
+    }
+    if size.rounds == 0 {
+        println!("{}", figures(&all.shared, &all.workers, &microsoft, all.before));
     }
     let idle_most = all.idle_most;
     let records = all.check();
