@@ -63,7 +63,9 @@ impl Evidence<'_> {
     /// Where collection of this feed began: `collect_from`, or what the feed still offered when the type was first noted.
     pub fn from(&self) -> Timestamp {
         let offered = earlier(self.first_seen_at, LISTING_REACH);
-        if offered <= self.collect_from {
+        // Later than that, it was reckoned by a clock that was ahead.
+        let is_meant = self.collect_from <= self.first_seen_at;
+        if offered <= self.collect_from && is_meant {
             return self.collect_from;
         }
         match self.began {

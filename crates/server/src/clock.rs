@@ -76,12 +76,23 @@ impl ServerClock {
         TimeDelta::milliseconds(self.ahead.load(Ordering::Relaxed))
     }
 
+    /// The service's clock showed `date` just now, or earlier: it has surely come. What was heard before stands if it says
+    /// more, unless this one is to be trusted above it.
+    pub(crate) fn hear(&self, date: Timestamp, is_prompt: bool) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = heard.and_then(|(at, shown)| shown.checked_add_signed(TimeDelta::from_std(at.elapsed()).ok()?));
+        if is_prompt || known.is_none_or(|known| date > known) {
+            *heard = Some((Instant::now(), date));
+        }
+    }
+
     /// Takes note of the `Date` of an answer that has just come after `took`; tells the operator when the clocks begin to
     /// differ, and when they agree again.
     pub(crate) fn note(&self, date: Timestamp, took: Duration) {
         let now = self.clock.now();
-        let Some(ahead) = engine::skew::offset(now, took, date) else { return };
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), date));
+        let offset = engine::skew::offset(now, took, date);
+        self.hear(date, offset.is_some());
+        let Some(ahead) = offset else { return };
         self.ahead.store(ahead.num_milliseconds(), Ordering::Relaxed);
         let differs = !engine::skew::allowance(ahead).is_zero();
         if self.told.swap(differs, Ordering::Relaxed) == differs {
@@ -102,6 +113,7 @@ impl ServerClock {
 /// What is dropped for its age is judged by this, so that a clock set years ahead for an hour costs nothing, and windows are
 /// cut and listed by it, so that none counts as listed that was still to come for the service. Until the server has been
 /// heard, there is only our own.
+#[derive(Clone)]
 pub(crate) struct SureClock(pub(crate) Arc<ServerClock>);
 
 impl Clock for SureClock {

@@ -120,6 +120,11 @@ struct AppState {
 }
 
 impl TokenManager {
+    /// An answer of the service, with a token of ours, was dated so.
+    pub(crate) fn hear(&self, date: protocol::time::Timestamp) {
+        self.clock.hear(date, false);
+    }
+
     pub(crate) fn new(
         settings: Arc<Settings>,
         keyring: Arc<Keyring>,

@@ -88,9 +88,10 @@ pub(super) async fn tile_listed(
         .await?;
     session
         .run(
-            "UPDATE feed SET began = $2
-             WHERE feed = $1 AND settled_through IS NULL AND (began IS NULL OR began > $2)",
-            &[&feed, &ms(tile.start)],
+            "UPDATE feed SET began = CASE WHEN settled_through IS NULL THEN least(began, $2) ELSE began END,
+               first_seen_at = least(first_seen_at, $3)
+             WHERE feed = $1 AND ((settled_through IS NULL AND (began IS NULL OR began > $2)) OR first_seen_at > $3)",
+            &[&feed, &ms(tile.start), &tile.listed_at.map(ms)],
         )
         .await?;
     Ok(())

@@ -95,18 +95,14 @@ pub(super) async fn purge(session: &Session<'_>, id: TenantId) -> Done<()> {
         return Err(LedgerError::NotRemoved { tenant: id }.into());
     }
     super::leases::drop_tenant(session, id).await?;
-    session
-        .run(
-            "UPDATE revision SET purged_epoch =
-               greatest(purged_epoch, (SELECT lease_epoch FROM tenant WHERE id = $1)) WHERE single = 1",
-            &[id.as_uuid()],
-        )
-        .await?;
+    let epoch: i64 = session.one("SELECT lease_epoch FROM tenant WHERE id = $1", &[id.as_uuid()]).await?.try_get(0)?;
     // Everything else hangs on this row and goes with it: for a tenant of years that takes its time.
     session.batch("SET LOCAL statement_timeout = 0").await?;
     session.run("DELETE FROM tenant WHERE id = $1", &[id.as_uuid()]).await?;
     // But for who came from it, which may be there before the tenant is.
     session.run("DELETE FROM consent_visit WHERE tenant = $1", &[id.as_uuid()]).await?;
+    // Last: everybody who adds or changes a tenant needs this row.
+    session.run("UPDATE revision SET purged_epoch = greatest(purged_epoch, $1) WHERE single = 1", &[&epoch]).await?;
     Ok(())
 }
 

@@ -76,9 +76,11 @@ pub(super) fn tile_listed(connection: &Connection, id: TenantId, content_type: &
     ])?;
     sql(
         connection,
-        "UPDATE feed SET began = min(coalesce(began, ?2), ?2) WHERE feed = ?1 AND settled_through IS NULL",
+        "UPDATE feed SET began = CASE WHEN settled_through IS NULL THEN min(coalesce(began, ?2), ?2) ELSE began END,
+           first_seen_at = min(first_seen_at, coalesce(?3, first_seen_at))
+         WHERE feed = ?1 AND ((settled_through IS NULL AND (began IS NULL OR began > ?2)) OR first_seen_at > ?3)",
     )?
-    .execute(params![feed, ms(tile.start)])?;
+    .execute(params![feed, ms(tile.start), tile.listed_at.map(ms)])?;
     Ok(())
 }
 

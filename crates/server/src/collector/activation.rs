@@ -74,8 +74,8 @@ pub(super) enum Next {
 /// How a round ended.
 enum Round {
     Gone,
-    /// Nothing is left to do until then.
-    Idle(Timestamp),
+    /// Nothing is left to do for so long.
+    Idle(Duration),
     /// Held up, by what [`Memory::hold`] says.
     Held,
     Stopped,
@@ -196,8 +196,8 @@ impl Worker {
                     Some(at) => at,
                     None => return Next::Done,
                 },
-                Ok(Round::Idle(at)) => {
-                    let at = Instant::now() + crate::clock::until(&*context.clock, at);
+                Ok(Round::Idle(time)) => {
+                    let at = Instant::now() + time;
                     let at = memory.wake_by.map_or(at, |earlier| earlier.min(at));
                     return Next::At(at.max(Instant::now() + REST));
                 }
@@ -278,7 +278,7 @@ impl Worker {
         context.everybody_goes_on(if memory.commit_failures > 0 { Proof::Commit } else { Proof::Round });
         memory.commit_failures = 0;
         self.keep_house(context, mode, memory, stop).await?;
-        Ok(Round::Idle(self.wake_at(context, &tenant).await?))
+        Ok(Round::Idle(self.idle_for(context, &tenant).await?))
     }
 
     /// Something stands in the way, perhaps for days: what has come until now is for all to see.
@@ -417,10 +417,9 @@ impl Worker {
         Ok(())
     }
 
-    /// When something is due again.
-    async fn wake_at(&self, context: &Context, tenant: &Tenant) -> Result<Timestamp, LedgerError> {
-        // What is due is waited for by our clock, whatever it shows.
-        let (now, sure) = (context.clock.now(), context.sure_clock.now());
+    /// How long it is until something is due again.
+    async fn idle_for(&self, context: &Context, tenant: &Tenant) -> Result<Duration, LedgerError> {
+        let now = context.sure_clock.now();
         let idle = NOTHING_TO_LIST.max(context.settings.collect.poll_interval);
         let idle = TimeDelta::from_std(idle).unwrap_or(TimeDelta::MAX);
         let mut wake = now.checked_add_signed(idle).unwrap_or(now);
@@ -432,14 +431,13 @@ impl Worker {
         for content_type in &context.settings.collect.content_types {
             if find(&known, content_type).is_some_and(is_enabled) {
                 let tiles = context.ledger.tiles(self.tenant, content_type.clone()).await?;
-                let due = now.checked_add_signed(schedule.wake_at(sure, &tiles) - sure).unwrap_or(now);
-                wake = wake.min(due.max(soonest));
+                wake = wake.min(schedule.wake_at(now, &tiles).max(soonest));
             }
         }
         if let Some(next) = context.ledger.next_attempt_at(self.tenant).await? {
             wake = wake.min(next);
         }
-        Ok(wake.max(now))
+        Ok((wake - now).to_std().unwrap_or_default())
     }
 
     fn house<'a>(&'a self, context: &'a Context) -> House<'a> {
@@ -473,7 +471,8 @@ fn schedule(context: &Context, tenant: &Tenant) -> Schedule {
     Schedule {
         grid: context.settings.collect.tile,
         poll_interval: context.settings.collect.poll_interval,
-        collect_from: tenant.collect_from,
+        // Added by a clock that was ahead, it would wait until that time comes.
+        collect_from: tenant.collect_from.min(engine::tile::collect_from(context.sure_clock.now())),
     }
 }
 

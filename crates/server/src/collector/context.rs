@@ -48,7 +48,7 @@ pub(super) struct Context {
 pub(super) struct Common {
     pub(super) settings: Arc<Settings>,
     pub(super) clock: Arc<dyn Clock>,
-    /// By which windows are cut and listed, and what is kept grows old.
+    /// By which windows are cut and listed, contents wait for their next attempt, and what is kept grows old.
     pub(super) sure_clock: SureClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) board: Board,

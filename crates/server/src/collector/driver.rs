@@ -311,7 +311,7 @@ impl Driver<'_> {
     async fn read_pending(&mut self) -> Result<(), LedgerError> {
         let mut exclude = self.in_flight.rows();
         exclude.extend(self.memory.once.excluded());
-        let now = self.mode.pending_at(self.context.clock.now());
+        let now = self.mode.pending_at(self.context.sure_clock.now());
         let pending = self.context.ledger.pending(self.client.tenant, now, CONTENTS_AT_ONCE, exclude).await?;
         self.work.ask_pending = pending.len() >= CONTENTS_AT_ONCE as usize;
         for content in pending {

@@ -166,7 +166,11 @@ impl<'a> Client<'a> {
         let ready = request.authorize(&self.shared.settings.cloud, &held.token)?;
         let answer = self.shared.transport.send(ready).await;
         self.shared.metrics.request(operation, answer.as_ref().ok().map(|answer| answer.status.as_u16()));
-        Ok(answer?)
+        let answer = answer?;
+        if let Some(date) = Response::new(answer.status, &answer.headers, &[]).date() {
+            self.shared.tokens.hear(date);
+        }
+        Ok(answer)
     }
 
     /// Whether to ask once more, with a fresh token: when this one was refused, the first time.

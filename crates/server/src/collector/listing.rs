@@ -17,6 +17,7 @@ use protocol::time::Timestamp;
 
 use super::context::Context;
 use super::feed::{Client, Failure};
+use crate::clock::Clock;
 use crate::metrics::Operation;
 
 /// Why a listing is not complete.
@@ -98,7 +99,7 @@ async fn write_down(
     contents: Vec<Listed>,
     refused: Vec<RefusedEntry>,
 ) -> Result<Brought, LedgerError> {
-    let now = context.clock.now();
+    let now = context.sure_clock.now();
     let mut brought = Brought { contents: (contents.len() + refused.len()) as u64, ..Brought::default() };
     if !contents.is_empty() {
         brought.new = context.ledger.contents_listed(client.tenant, contents, now).await?;

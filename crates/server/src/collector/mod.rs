@@ -150,6 +150,12 @@ impl Collector {
         let _ = self.wakes.0.try_send(tenant);
     }
 
+    /// By which contents wait: our clock, unless the service's answers say that it is earlier. Who writes contents down beside
+    /// the collector goes by it, or they would wait for a time that a wrong clock has shown.
+    pub fn sure_clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.context.sure_clock.clone())
+    }
+
     /// For who writes contents down beside the collector.
     pub fn waker(&self) -> Waker {
         Waker {

@@ -13,7 +13,6 @@ use engine::webhook::{Webhook, WebhookState};
 use http::Request;
 use ledger::Ledger;
 use protocol::ids::{ContentType, TenantId};
-use server::clock::Clock;
 use server::collector::{Collector, Webhooks};
 use server::webhook::{GateLimits, WebhookBase, WebhookParts};
 use tokio::task::JoinHandle;
@@ -120,7 +119,7 @@ impl Hooked {
         server::webhook::router(WebhookParts {
             ledger: Arc::new(rig.ledger.clone()),
             waker: self.collector.waker(),
-            clock: Arc::clone(&rig.clock) as Arc<dyn Clock>,
+            clock: self.collector.sure_clock(),
             metrics: Arc::clone(&rig.metrics),
             cloud: rig.settings.cloud.clone(),
             client_id: rig.settings.app.client_id,

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use emulator::{FaultPlan, WorldOptions};
 use ledger::Ledger;
 
-use crate::rig::{Rig, small_world};
+use crate::rig::{Rig, small_world, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -45,6 +45,34 @@ async fn two_runs_by_a_clock_that_is_ahead_by(days: i64, seed: u64) {
     check_claims(&rig).await;
     for coverage in rig.coverage().await {
         assert_eq!(coverage.gaps, [], "{days} days: {coverage:?}");
+        let through = coverage.complete_through.unwrap_or_else(|| panic!("{days} days: {coverage:?}"));
+        assert!(
+            (TimeDelta::zero()..TimeDelta::minutes(1)).contains(&(rig.now() - through)),
+            "{days} days: {coverage:?}"
+        );
+    }
+}
+
+/// Blobs cannot be had for the first hour.
+fn no_blobs_for_an_hour() -> FaultPlan {
+    let until = start() + TimeDelta::hours(1);
+    let until = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let plan = "[[rule]]\noperations = [\"retrieve\"]\neffect = \"server_error\"\nstatus = 503\nprobability = 1.0\n";
+    FaultPlan::parse(&format!("{plan}until = \"{until}\"\n")).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_listed_and_could_not_be_fetched_by_a_clock_that_is_ahead_is_neither_given_up_nor_put_off() {
+    for (seed, days) in [(37, 8), (38, 3 * 365)] {
+        let mut rig = Rig::new(small_world(seed, 1, 60), no_blobs_for_an_hour()).await;
+        rig.settings.collect.poll_interval = Duration::from_secs(300);
+        let published = rig.published();
+        rig.collector_ahead(TimeDelta::days(days)).run(tokio::time::sleep(HOUR / 2)).await.unwrap();
+        assert!(rig.archived().await.values().all(|records| records.is_empty()));
+        // It is set right meanwhile, and the blobs come back.
+        tokio::time::sleep(HOUR).await;
+        rig.collector().run(tokio::time::sleep(4 * HOUR)).await.unwrap();
+        assert_eq!(rig.archived().await, published, "{days} days");
     }
 }
 

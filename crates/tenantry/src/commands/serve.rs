@@ -67,7 +67,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
             site = site.with(server::webhook::router(WebhookParts {
                 ledger: collector.ledger.clone(),
                 waker: collector.collector.waker(),
-                clock: Arc::new(SystemClock),
+                clock: collector.collector.sure_clock(),
                 metrics: collector.metrics.clone(),
                 cloud: config.cloud.clone(),
                 client_id: app.client_id,

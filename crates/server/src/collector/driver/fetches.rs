@@ -18,6 +18,7 @@ use super::super::fetch::FetchFailure;
 use super::super::judge::{self, Judged};
 use super::super::spool::SpoolError;
 use super::Driver;
+use crate::clock::Clock;
 
 /// Waits after a body could not be put aside: doubled from the first to the second, as for a commit that failed.
 const PUT_ASIDE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -62,7 +63,7 @@ impl Driver<'_> {
             }
         };
         let attempt = FetchAttempt {
-            now: self.context.clock.now(),
+            now: self.context.sure_clock.now(),
             seen_at: content.seen_at,
             expires: content.content.expires,
             attempts: content.attempts,
@@ -118,7 +119,7 @@ impl Driver<'_> {
         self.context.ledger.content_failed(tenant, row, message.clone(), at).await?;
         self.context.board.update(tenant, |line| line.counts.failed_attempts += 1);
         if self.mode.ends() {
-            let wait = crate::clock::until(&*self.context.clock, at);
+            let wait = crate::clock::until(&self.context.sure_clock, at);
             self.memory.once.failed(row, message, within_run.then(|| Instant::now() + wait));
         }
         self.in_flight.remove(row);
