@@ -1,6 +1,6 @@
 //! Several workers on one database: what each sees is in order, and nothing is counted twice or lost.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::lease::{Lease, WorkerId};
@@ -102,7 +102,7 @@ fn one_content_that_all_workers_list_and_archive_is_counted_once() {
     let database = Database::new(&server);
     let ledger = database.ledger();
     block_on(ledger.add_tenant(tenant(1), String::new(), noon(), noon())).unwrap();
-    let new = std::sync::atomic::AtomicU64::new(0);
+    let new = AtomicU64::new(0);
     at_once(&database, |number, ledger| {
         for page in 0..10 {
             // The same pages in another order, types mixed, so that they get into each other's way.
@@ -117,7 +117,7 @@ fn one_content_that_all_workers_list_and_archive_is_counted_once() {
     assert_eq!(new.load(Ordering::SeqCst), 210);
     let pending = block_on(all_pending(&ledger, tenant(1)));
     assert_eq!(pending.len(), 210);
-    let won = std::sync::atomic::AtomicU64::new(0);
+    let won = AtomicU64::new(0);
     at_once(&database, |_, ledger| {
         for (index, pending) in pending.iter().enumerate() {
             let number = index as u64 + 1;
@@ -144,7 +144,7 @@ fn one_content_that_all_workers_list_and_archive_is_counted_once() {
 fn one_tenant_that_all_workers_add_at_once_is_added_by_one() {
     let server = PgServer::start();
     let database = Database::new(&server);
-    let added = std::sync::atomic::AtomicU64::new(0);
+    let added = AtomicU64::new(0);
     let ready = std::sync::Barrier::new(usize::try_from(WORKERS).unwrap());
     at_once(&database, |_, ledger| {
         for number in 0..20 {
@@ -168,11 +168,13 @@ fn workers_that_die_and_come_back_while_they_write_never_write_after_their_succe
     }
     // Tenant, commit number, epoch: as each worker was told that it had happened.
     let written = std::sync::Mutex::new(Vec::new());
-    let refused = std::sync::atomic::AtomicU64::new(0);
+    let (refused, greatest) = (AtomicU64::new(0), AtomicU64::new(0));
     at_once(&database, |number, ledger| {
         let me = WorkerId([u8::try_from(number).unwrap(); 16]);
         let mut believed: Vec<Lease> = Vec::new();
-        for round in 0..60 {
+        // How often they rob each other is the scheduler's choice.
+        let is_enough = || refused.load(Ordering::SeqCst) > 10 && greatest.load(Ordering::SeqCst) > 10;
+        for round in (0..5_000).take_while(|round| *round < 60 || !is_enough()) {
             // Every other time it is dead at once by the server's clock, and does not know.
             let lease_time = if (round + number) % 2 == 0 { Duration::from_secs(60) } else { Duration::ZERO };
             block_on(ledger.alive(me, String::new(), lease_time)).unwrap();
@@ -181,7 +183,10 @@ fn workers_that_die_and_come_back_while_they_write_never_write_after_their_succe
                 let next = block_on(ledger.tenant(lease.tenant)).unwrap().unwrap().last_commit.0 + 1;
                 let mine = Commit { tenant: lease.tenant, ..commit(next) };
                 match block_on(ledger.under(*lease).commit(mine)) {
-                    Ok(()) => written.lock().unwrap().push((lease.tenant, next, lease.epoch)),
+                    Ok(()) => {
+                        greatest.fetch_max(lease.epoch.0, Ordering::SeqCst);
+                        written.lock().unwrap().push((lease.tenant, next, lease.epoch));
+                    }
                     Err(LedgerError::LeaseLost { .. }) => {
                         refused.fetch_add(1, Ordering::SeqCst);
                         return false;
@@ -202,6 +207,6 @@ fn workers_that_die_and_come_back_while_they_write_never_write_after_their_succe
         }
     }
     assert!(refused.load(Ordering::SeqCst) > 10, "nobody was ever robbed, so nothing was tested");
-    assert!(written.iter().map(|(_, _, epoch)| epoch.0).max() > Some(10));
+    assert!(greatest.load(Ordering::SeqCst) > 10);
     assert_eq!(block_on(ledger.check()).unwrap(), Vec::<String>::new());
 }
