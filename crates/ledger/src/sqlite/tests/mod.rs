@@ -5,6 +5,7 @@ mod conformance;
 mod files;
 pub(super) mod plans;
 mod power;
+mod simulated;
 mod threads;
 
 use std::path::{Path, PathBuf};
