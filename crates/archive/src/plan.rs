@@ -1,8 +1,8 @@
 //! Which small segments are worth merging. Pure: counts and sizes in, lists out.
 //!
-//! Never merges across dates, and never rewrites a record more often than its segment can grow by a factor of 24: two or
-//! three times on the way from a commit of a few records to a full segment. Rewriting a record costs more than storing it
-//! did, so that is where the CPU time of a quiet tenant goes.
+//! Never merges across dates, and never rewrites a record more often than its segment can grow by a factor of 24, and once
+//! more when it becomes a full one: three or four times on the way from a commit of a few records. Rewriting a record costs
+//! more than storing it did, so that is where the CPU time of a quiet tenant goes.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +35,10 @@ pub struct MergePlan {
 /// middling size ends in dozens of files. Larger: whoever catches up on a week rewrites most of what he has just written,
 /// for a handful of files fewer.
 const SETTLED_BYTES: u64 = 1 << 20;
+
+/// As many make a full segment where fewer than gather otherwise do. Smaller: the last step of a record's way costs more than
+/// it saves. Larger: segments between an eighth of the target and half of it stay as they are for ever.
+const FULL_MIN: usize = 4;
 
 /// The sizes at which a segment passes into the next class, a factor of 24 apart.
 const CLASSES: [u64; 2] = [128 << 10, 3 << 20];
@@ -83,24 +87,25 @@ fn worth_settling(mut small: Vec<&Segment>) -> Vec<&Segment> {
     small
 }
 
-/// Groups of at least `segments_min`, each up to the target size, in order of time so that each spans little of it.
+/// Groups of at least `segments_min`, or of [`FULL_MIN`] that make a full segment, each up to the target size, in order of
+/// time so that each spans little of it.
 fn gather(mut segments: Vec<&Segment>, policy: MergePolicy, segments_min: usize) -> Vec<MergePlan> {
     segments.sort_by_key(|segment| (segment.second_min, segment.commit, segment.part));
-    let mut plans = Vec::new();
+    let mut full = Vec::new();
     let mut inputs: Vec<Segment> = Vec::new();
     let (mut bytes, mut rows) = (0, 0);
     for segment in segments {
         if bytes + segment.bytes > policy.target_bytes || rows + segment.rows > ROWS_MAX as u64 {
-            plans.push(MergePlan { inputs: std::mem::take(&mut inputs) });
+            full.push(MergePlan { inputs: std::mem::take(&mut inputs) });
             (bytes, rows) = (0, 0);
         }
         bytes += segment.bytes;
         rows += segment.rows;
         inputs.push(segment.clone());
     }
-    plans.push(MergePlan { inputs });
-    plans.retain(|plan| plan.inputs.len() >= segments_min.max(2));
-    plans
+    full.retain(|plan| plan.inputs.len() >= segments_min.clamp(2, FULL_MIN));
+    let rest = (inputs.len() >= segments_min.max(2)).then_some(MergePlan { inputs });
+    full.into_iter().chain(rest).collect()
 }
 
 #[cfg(test)]
@@ -150,6 +155,58 @@ mod tests {
         assert_eq!(commits(&plans), [(1..=25).collect::<Vec<_>>(), (26..=50).collect()], "the last ten have to wait");
         let large: Vec<_> = (1..=40).map(|commit| segment(DAY, commit, 64 << 20)).collect();
         assert!(plan_merge(&large, MergePolicy::DEFAULT, None).is_empty());
+    }
+
+    #[test]
+    fn what_makes_a_full_segment_is_merged_though_fewer_than_otherwise() {
+        // Eleven of 11.5 MiB are 126.5.
+        let segments: Vec<_> = (1..=23).map(|commit| segment(DAY, commit, 23 << 19)).collect();
+        assert_eq!(
+            commits(&plan_merge(&segments, MergePolicy::DEFAULT, None)),
+            [(1..=11).collect::<Vec<_>>(), (12..=22).collect()]
+        );
+        assert!(
+            plan_merge(&segments[..11], MergePolicy::DEFAULT, None).is_empty(),
+            "a twelfth would not fit, and is not there"
+        );
+        // Four of 30 MiB are worth it, three of 40 are not.
+        for (count, megabytes, plans) in [(5, 30, 1), (4, 40, 0)] {
+            let segments: Vec<_> = (1..=count).map(|commit| segment(DAY, commit, megabytes << 20)).collect();
+            assert_eq!(plan_merge(&segments, MergePolicy::DEFAULT, None).len(), plans, "{megabytes} MiB");
+        }
+        // As with bytes, so with rows.
+        let rows = ROWS_MAX as u64 / 5;
+        let many: Vec<_> = (1..=6).map(|commit| Segment { rows, ..segment(DAY, commit, 4 << 20) }).collect();
+        assert_eq!(commits(&plan_merge(&many, MergePolicy::DEFAULT, None)), [[1, 2, 3, 4, 5]]);
+    }
+
+    #[test]
+    fn merging_ends_and_leaves_few_files() {
+        // As a day of commits comes, whatever their size: what is planned is done, until nothing is.
+        for bytes in [3_000, 20_000, 150_000, 1 << 20, 4 << 20, 12 << 20, 31 << 20, 50 << 20] {
+            let mut held: Vec<Segment> = Vec::new();
+            let (mut rewritten, mut next) = (0, 1_000);
+            for commit in 1..=700 {
+                held.push(segment(DAY, commit, bytes));
+                loop {
+                    let plans = plan_merge(&held, MergePolicy::DEFAULT, None);
+                    if plans.is_empty() {
+                        break;
+                    }
+                    for plan in plans {
+                        let sum = plan.inputs.iter().map(|input| input.bytes).sum();
+                        rewritten += sum;
+                        held.retain(|segment| !plan.inputs.contains(segment));
+                        held.push(Segment { second_min: plan.inputs[0].second_min, ..segment(DAY, next, sum) });
+                        next += 1;
+                    }
+                }
+            }
+            let total = 700 * bytes;
+            let most = total / (32 << 20) + 3 * 24;
+            assert!(held.len() as u64 <= most, "{bytes}: {} files of {total} bytes", held.len());
+            assert!(rewritten <= 4 * total, "{bytes}: {rewritten} of {total} bytes rewritten");
+        }
     }
 
     #[test]
