@@ -85,7 +85,11 @@ impl Copies {
                 if held <= enough {
                     break;
                 }
-                files::remove_file(&copy.path)?;
+                // One that cannot go must not keep all others.
+                if let Err(error) = files::remove_file(&copy.path) {
+                    tracing::warn!(%error, "a copy of a file of the archive stays: it cannot be removed");
+                    continue;
+                }
                 copy.path.parent().map(files::remove_empty_folder);
                 state.uses.remove(&key(&copy.path));
                 held = held.saturating_sub(copy.bytes);
