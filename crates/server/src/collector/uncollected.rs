@@ -44,11 +44,8 @@ impl Uncollected {
         }
     }
 
-    /// Looks after them now.
+    /// Looks after them now. One that fails holds up no other; the first failure is returned when all have had their turn.
     pub(super) async fn once(&mut self, context: &Context, grace: Grace) -> Result<(), CommitFailure> {
-        if context.settings.retention.is_none() && context.settings.tables.is_none() {
-            return Ok(());
-        }
         let (revision, changed) = context.ledger.tenants_since(self.revision).await?;
         for tenant in changed {
             self.forget(tenant.id);
@@ -59,6 +56,7 @@ impl Uncollected {
             }
         }
         self.revision = revision;
+        let mut first = None;
         for tenant in self.tenants.clone() {
             if self.looked_after.get(&tenant).is_some_and(|at| at.elapsed() < FOLD_EVERY) {
                 continue;
@@ -75,10 +73,17 @@ impl Uncollected {
                 }
                 // Another process has it, and looks after it.
                 Err(CommitFailure::Ledger(error)) if error.is_lost_lease() => {}
-                Err(failure) => return Err(failure),
+                // So will it be with all others.
+                Err(failure @ CommitFailure::Ledger(_)) => return Err(failure),
+                Err(failure) => {
+                    let error = crate::chain(&failure);
+                    tracing::warn!(%tenant, error, "files of a tenant that is not collected stay until the next look at it");
+                    self.looked_after.insert(tenant, Instant::now());
+                    first.get_or_insert(failure);
+                }
             }
         }
-        Ok(())
+        first.map_or(Ok(()), Err)
     }
 
     fn forget(&mut self, tenant: TenantId) {
