@@ -15,6 +15,8 @@ pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod offboard;
 #[cfg(feature = "query")]
+mod out_file;
+#[cfg(feature = "query")]
 pub(crate) mod query;
 pub(crate) mod secrets;
 pub(crate) mod serve;

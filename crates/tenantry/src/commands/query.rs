@@ -3,6 +3,7 @@
 //! Never writes to ledger or archive (but checksums beside segments that have none), and prints nothing but rows to stdout.
 
 use std::io::{IsTerminal as _, Read as _, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,6 +12,7 @@ use server::archive::sql::{self, QueryEngine, QueryError, QueryOptions, write_re
 use server::collector::segments::segment_of;
 use server::ledger::LedgerError;
 
+use super::out_file::OutFile;
 use super::{load, store};
 use crate::cli::{Format, Global, QueryArgs};
 use crate::exit::{Code, Failure};
@@ -53,29 +55,24 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
         Some(Format::Csv) => sql::Format::Csv,
         Some(Format::Parquet) => sql::Format::Parquet,
     };
-    let mut out: Box<dyn Write + Send> = match &args.out {
-        Some(path) => {
-            let file = std::fs::File::create(path).map_err(|error| {
-                Failure::new(
-                    Code::Storage,
-                    format!("cannot write {}: {error}; choose another file with --out", path.display()),
-                )
-            })?;
-            Box::new(std::io::BufWriter::new(file))
-        }
+    let mut out = match &args.out {
+        Some(path) => Out::File(OutFile::create(path).map_err(|error| cannot_write(path, &error))?),
         None if format == sql::Format::Parquet && std::io::stdout().is_terminal() => {
             return Err(Failure::new(
                 Code::Usage,
                 "a Parquet file is not for a terminal: add --out FILE or redirect stdout",
             ));
         }
-        None => Box::new(std::io::BufWriter::new(std::io::stdout())),
+        None => Out::Stdout(std::io::BufWriter::new(std::io::stdout())),
     };
     match write_results(rows, format, &mut out).await.and_then(|written| {
         out.flush().map_err(|source| QueryError::Output { source })?;
         Ok(written)
     }) {
         Ok(written) => {
+            if let (Out::File(file), Some(path)) = (out, &args.out) {
+                file.finish().map_err(|error| cannot_write(path, &error))?;
+            }
             if std::io::stderr().is_terminal() && !global.quiet {
                 let _ = writeln!(
                     std::io::stderr(),
@@ -92,11 +89,38 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
         // After its first rows a query cannot begin anew; but only one that the ledger has moved on from is worth repeating.
         Err(QueryError::SegmentGone { path }) => {
             let visible = manifest().await.map_err(store::ledger_failure)?;
-            let missing = visible.iter().any(|segment| segment.path() == std::path::Path::new(&path));
+            let missing = visible.iter().any(|segment| segment.path() == Path::new(&path));
             Err(failure(if missing { QueryError::SegmentMissing { path } } else { QueryError::SegmentGone { path } }))
         }
         Err(error) => Err(failure(error)),
     }
+}
+
+/// Where rows go.
+enum Out {
+    File(OutFile),
+    Stdout(std::io::BufWriter<std::io::Stdout>),
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stdout(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    let path = path.display();
+    Failure::new(Code::Storage, format!("cannot write {path}: {error}; choose another file with --out"))
 }
 
 fn statement(given: &str) -> Result<String, Failure> {
