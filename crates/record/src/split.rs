@@ -6,6 +6,7 @@
 //! larger than a record may be is handed on in parts. Commas between elements are not insisted on. Chunks come from the
 //! transport; items go on to [`crate::view`] and the archive.
 
+mod cut;
 mod outcome;
 mod salvage;
 

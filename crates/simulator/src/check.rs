@@ -48,6 +48,14 @@ pub(crate) struct Excuses<'a> {
     pub(crate) poison: &'a BTreeSet<String>,
 }
 
+fn of_tenants(contents: &[ContentTruth]) -> BTreeMap<TenantId, Vec<&ContentTruth>> {
+    let mut all: BTreeMap<TenantId, Vec<&ContentTruth>> = BTreeMap::new();
+    for content in contents {
+        all.entry(content.tenant).or_default().push(content);
+    }
+    all
+}
+
 impl Sides<'_> {
     fn collects(&self, kind: &ContentType) -> bool {
         self.plan.tuning.content_types.contains(kind)
@@ -79,14 +87,14 @@ impl Sides<'_> {
     /// Nothing is claimed to be complete that is not: every content that a listing counted as proof could show is archived
     /// or named as lost.
     pub(crate) async fn check_claims(&self, contents: &[ContentTruth]) -> Verdict {
+        let of_tenants = of_tenants(contents);
         for tenant in self.emulator.world().tenant_ids() {
+            let of_tenant = of_tenants.get(&tenant).map_or(&[][..], Vec::as_slice);
             let rows = self.ledger.coverage(tenant).await.map_err(|error| format!("no coverage: {error}"))?;
             for row in rows {
                 let tiles = self.ledger.tiles(tenant, row.content_type.clone()).await;
                 let tiles = tiles.map_err(|error| format!("no tiles: {error}"))?;
-                let of_row =
-                    |content: &&ContentTruth| content.tenant == tenant && content.content_type == row.content_type;
-                for content in contents.iter().filter(of_row) {
+                for content in of_tenant.iter().filter(|content| content.content_type == row.content_type) {
                     self.check_claim(&row, &tiles, content).await?;
                 }
             }
@@ -143,23 +151,23 @@ impl Sides<'_> {
         }
         let archived = self.read(archive).await?;
         let nothing = BTreeSet::new();
+        let of_tenants = of_tenants(contents);
         let mut excused_in_all = 0;
         for (tenant, expected) in expected {
-            let excused = self.excused(*tenant, contents, excuses).await?;
+            let of_tenant = of_tenants.get(tenant).map_or(&[][..], Vec::as_slice);
+            let excused = self.excused(*tenant, of_tenant, excuses).await?;
             excused_in_all += excused.0;
             let archived = archived.get(tenant).unwrap_or(&nothing);
             let missing: Vec<&Bytes> = expected.difference(archived).collect();
             if missing.len() as u64 > excused.1 {
-                let first =
-                    missing.first().map(|raw| String::from_utf8_lossy(raw).chars().take(160).collect::<String>());
                 return Err(format!(
                     "{} of {} records of tenant {tenant} are not archived, and {} of {} contents explain {} at most; one is {}",
                     missing.len(),
                     expected.len(),
                     excused.0,
-                    contents.iter().filter(|content| content.tenant == *tenant).count(),
+                    of_tenant.len(),
                     excused.1,
-                    first.unwrap_or_default()
+                    self.whereabouts(*tenant, missing.first().map_or(&[], |raw| &raw[..]), of_tenant).await?
                 ));
             }
             let mut foreign: Vec<&Bytes> = archived.difference(known.get(tenant).unwrap_or(&nothing)).collect();
@@ -176,11 +184,35 @@ impl Sides<'_> {
         Ok(excused_in_all)
     }
 
+    /// A record that is missing, and what the ledger says of the contents it was published in.
+    async fn whereabouts(&self, tenant: TenantId, raw: &[u8], contents: &[&ContentTruth]) -> Verdict<String> {
+        let mut text: String = String::from_utf8_lossy(raw).chars().take(160).collect();
+        for id in self.emulator.world().contents_of(tenant, raw) {
+            let content = contents.iter().find(|content| content.content_id == id);
+            let Some(content) = content else { continue };
+            text += &format!(
+                "; it is in {} {id}, created {}, available {}, expiring {}, {} records: {:?}",
+                content.content_type,
+                content.created,
+                content.available,
+                content.expires,
+                content.records,
+                self.state(content).await?
+            );
+        }
+        Ok(text)
+    }
+
     /// How many contents of a tenant could not be had, and how many records they hold.
-    async fn excused(&self, tenant: TenantId, contents: &[ContentTruth], excuses: &Excuses<'_>) -> Verdict<(u64, u64)> {
+    async fn excused(
+        &self,
+        tenant: TenantId,
+        contents: &[&ContentTruth],
+        excuses: &Excuses<'_>,
+    ) -> Verdict<(u64, u64)> {
         let losses = self.ledger.losses(tenant, 100_000).await.map_err(|error| format!("no losses: {error}"))?;
         let mut excused = (0, 0);
-        for content in contents.iter().filter(|content| content.tenant == tenant) {
+        for content in contents {
             let state = self.state(content).await?;
             let lost = losses.iter().find(|lost| lost.content_id == content.content_id).map(|lost| lost.loss.kind);
             let is_poison = excuses.poison.contains(&content.content_id);

@@ -297,6 +297,28 @@ impl World {
         }
     }
 
+    /// The contents published by now that hold exactly this record. Renders every record of the tenant until then: for
+    /// finding out why one is missing.
+    pub fn contents_of(&self, tenant: TenantId, raw: &[u8]) -> Vec<String> {
+        let Some(tenant) = self.tenant(tenant) else { return Vec::new() };
+        let now = self.now_millis();
+        let (mut found, mut text) = (Vec::new(), Vec::new());
+        for feed in &tenant.feeds {
+            self.each_content(&tenant, feed, now, |content, published| {
+                let holds = published
+                    && content.records().any(|record| {
+                        text.clear();
+                        self.render(&tenant, feed, record, &mut text);
+                        text == raw
+                    });
+                if holds {
+                    found.push(self.content_id(&tenant, &feed.kind, content));
+                }
+            });
+        }
+        found
+    }
+
     /// The distinct records of a feed that were published by `now`. Holds a bit for each, not the records.
     pub(crate) fn published_records(
         &self,

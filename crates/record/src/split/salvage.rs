@@ -1,11 +1,13 @@
 //! Finds the good records behind a broken one that has swallowed them.
 //!
 //! A record with an unbalanced quote or bracket does not end where it should, and takes the rest of the array with it.
-//! Never guesses lightly: a place is taken for the start of the next record only if everything from there to the very end
-//! of the blob is whole records and the array's closing bracket. A blob that was cut off has no such place.
+//! Never guesses lightly: a place is taken for the start of the next record only if the element cannot be what is left of one
+//! that was cut off, and everything from there to the very end of the blob is whole records and the array's closing bracket.
+//! The second alone is not enough: a blob cut off behind a list of objects inside a record ends in just that way.
 
 use bytes::Bytes;
 
+use super::cut::may_be_cut_off;
 use super::{Item, Limits, NotARecordReason, Splitter};
 
 /// How many times the element's length may be read in search of the place; what is broken on purpose must not cost more.
@@ -14,6 +16,9 @@ const PASSES_MAX: usize = 4;
 /// The broken element's own bytes as [`NotARecordReason::Unended`], and the records behind it. `element` goes up to the end
 /// of the blob; `offset` is where it starts there. `None` when no place fits.
 pub(super) fn behind_broken(element: &Bytes, offset: u64, limits: Limits) -> Option<Vec<Item>> {
+    if may_be_cut_off(element) {
+        return None;
+    }
     let mut budget = element.len().saturating_mul(PASSES_MAX);
     for border in borders(element) {
         let (records, bytes_read) = whole_records(element.slice(border.next_start..), limits);

@@ -240,6 +240,18 @@ fn records_behind_a_broken_one_are_saved_and_the_broken_one_is_kept_apart() {
 }
 
 #[test]
+fn a_blob_cut_off_at_any_byte_is_called_truncated_and_nothing_inside_a_record_is_taken_for_one() {
+    let last = r#"{"Id":"2","Kept":[{"ID":"x"},{"ID":"y"}],"Lists":[[{"a":1},{"b":[{"c":2},{"d":3}]}]],"T":"}]"}"#;
+    let blob = Bytes::from(format!("[{{}},{last}]"));
+    for cut in 4..blob.len() {
+        let expected: &[Item] = if cut == blob.len() - 1 { &[record("{}"), record(last)] } else { &[record("{}")] };
+        let (items, end) = split_all(blob.slice(..cut), Limits::DEFAULT);
+        assert_eq!(items, expected, "cut at {cut}");
+        assert!(matches!(end, Err(SplitError::Truncated { .. })), "cut at {cut}: {end:?}");
+    }
+}
+
+#[test]
 fn several_broken_records_are_kept_together_with_what_stands_between_them() {
     let blob = br#"[{"a":"x},{"b":2},{"c":[},{"d":4}]"#;
     check_good(
