@@ -1,7 +1,7 @@
 //! Where the files of a remote archive lie for good, as the rest of the archive sees it: the few things done to objects by
 //! their names below the archive's root.
 //!
-//! Never knows what is in them, and never lists anything but what lies below one tenant. Calls block until the store has
+//! Never knows what is in them, and lists nothing but what lies below one tenant, unless somebody asks which tenants there are. Calls block until the store has
 //! answered or was tried for long enough; they may be made on any thread.
 
 use std::io;
@@ -14,6 +14,7 @@ use crate::ArchiveError;
 
 /// What a name says that is replaced on one condition: that nobody has replaced it since it was read.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "read by remote archives alone"))]
 pub(crate) struct Version {
     pub(crate) e_tag: Option<String>,
     pub(crate) version: Option<String>,
@@ -71,6 +72,9 @@ pub(crate) trait Depot: Send + Sync {
     fn list(&self, folder: &str) -> Result<Vec<String>, ArchiveError> {
         Ok(self.sizes(folder)?.into_iter().map(|(name, _)| name).collect())
     }
+
+    /// The names of the folders right below a folder; `""` is the root.
+    fn folders(&self, folder: &str) -> Result<Vec<String>, ArchiveError>;
 
     /// Whether any object whose name satisfies `is_it` lies below the root. Stops at the first.
     fn holds_any(&self, is_it: fn(&str) -> bool) -> Result<bool, ArchiveError>;

@@ -48,8 +48,28 @@ impl Archive {
     }
 }
 
+/// The epoch that a file's name bears: that of a segment, of what lies beside one, of a copy, or of what is being written.
+/// `None` where the name says nothing.
+pub(crate) fn epoch_of(name: &str) -> Option<u64> {
+    let mut words = name.strip_prefix('.').unwrap_or(name).split('.');
+    let first = words.next().unwrap_or_default();
+    if let Some((commit, part)) = first.split_once('-')
+        && commit.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(part) = part.parse::<u64>()
+    {
+        return Some(part / PARTS);
+    }
+    // Of the quarantine: `{name}.{epoch}.tmp`.
+    let words: Vec<&str> = words.collect();
+    match words[..] {
+        [.., epoch, "tmp"] => epoch.parse().ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::epoch_of;
     use crate::{Archive, ArchiveOptions};
 
     #[test]
@@ -61,5 +81,24 @@ mod tests {
         assert!(second.may_clear(0) && second.may_clear(second.first_part()));
         assert!(second.may_clear(third.first_part() - 1) && !second.may_clear(third.first_part()));
         assert!(third.may_clear(third.first_part()) && !archive.may_clear(second.first_part()));
+    }
+
+    #[test]
+    fn the_epoch_is_read_from_whatever_name_bears_one() {
+        for (name, epoch) in [
+            ("7-0.parquet", Some(0)),
+            ("7-9999999999.parquet", Some(0)),
+            ("7-10000000000.keys", Some(1)),
+            ("7-30000000001.0123456789abcdef.parquet", Some(3)),
+            (".7-30000000001.parquet.tmp", Some(3)),
+            ("7-20000000000.2.parquet", Some(2)),
+            ("0a1b.4.tmp", Some(4)),
+            ("0a1b.bin", None),
+            ("00000000000000000003.json", None),
+            ("_last_checkpoint", None),
+            ("notes-3.txt", None),
+        ] {
+            assert_eq!(epoch_of(name), epoch, "{name}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Never leaves a name half-written: what is to last is written to a temporary name, synced, renamed, and its folder synced.
 
-use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
@@ -80,15 +79,6 @@ pub(crate) fn remove_file(path: &Path) -> Result<bool, ArchiveError> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(ArchiveError::io("remove", path)(error)),
-    }
-}
-
-/// Removes a folder with all that is in it; one that is not there is as good as removed. Says whether it was there.
-pub(crate) fn remove_folder(path: &Path) -> Result<bool, ArchiveError> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(ArchiveError::io("remove folder", path)(error)),
     }
 }
 

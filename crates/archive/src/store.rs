@@ -3,6 +3,7 @@
 //! Never lists the whole tree: who works on a tenant touches that tenant's folders only.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::raw_column::IdleCompressors;
 use crate::remote_options::RemoteOptions;
 use crate::segment::{Segment, date_folder, slashed, tenant_folder};
 use crate::workspace::{WHOLE_BYTES, Workspace};
-use crate::{ArchiveError, files, orphans, quarantine, sidecar, sums};
+use crate::{ArchiveError, files, quarantine, sidecar, sums};
 
 /// Where the archive lies and how much memory it may take.
 #[derive(Debug, Clone)]
@@ -108,8 +109,9 @@ impl Archive {
                     // Whoever made it in between has made the same.
                     workspace.depot().put_if(MARK, mark.to_string().into(), None)?;
                 }
-                workspace.depot().put(PROBE, Bytes::from_static(b"tenantry"))?;
-                workspace.depot().remove(vec![PROBE.to_owned()])?;
+                let probe = format!("{PROBE}-{}", drawn());
+                workspace.depot().put(&probe, Bytes::from_static(b"tenantry"))?;
+                workspace.depot().remove(vec![probe])?;
             }
             return Ok(archive);
         }
@@ -267,34 +269,6 @@ impl Archive {
         Ok(removed)
     }
 
-    /// Removes all that the archive holds of a tenant: segments, table, sidecars, quarantine, what was set aside. For `tenant remove --purge`.
-    pub fn purge_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
-        self.0.tables.purge(tenant, || self.remove_tenant(tenant))
-    }
-
-    fn remove_tenant(&self, tenant: TenantId) -> Result<(), ArchiveError> {
-        let root = self.root();
-        if let Some(workspace) = self.workspace() {
-            let mut names = Vec::new();
-            for folder in ["", "_dedup/", "_sums/", "_quarantine/", "_aside/"] {
-                names.extend(workspace.depot().list(&format!("{folder}tenant={tenant}"))?);
-            }
-            workspace.remove(names, &[])?;
-        }
-        for folder in [
-            tenant_folder(root, tenant),
-            sidecar::tenant_folder(root, tenant),
-            sums::tenant_folder(root, tenant),
-            quarantine::tenant_folder(root, tenant),
-            orphans::aside_folder(root, tenant),
-        ] {
-            if files::remove_folder(&folder)? {
-                files::sync_folder(folder.parent().unwrap_or(root))?;
-            }
-        }
-        Ok(())
-    }
-
     /// The folder a tenant's segments of one date lie in.
     pub(crate) fn folder_of(&self, tenant: TenantId, date: chrono::NaiveDate) -> PathBuf {
         date_folder(&tenant_folder(self.root(), tenant), date)
@@ -319,6 +293,7 @@ impl Archive {
 
 /// Writes, syncs and removes a file, because permissions alone do not say whether a folder can be written.
 fn probe_writable(root: &Path) -> Result<(), ArchiveError> {
+    // Under one name, so that what a crash leaves is there no more after the next start; several may do it at once.
     let path = root.join(".tenantry-probe.tmp");
     let write = || -> std::io::Result<()> {
         let mut file = NewFile::create(&path)?;
@@ -336,7 +311,13 @@ pub(crate) const FORMAT: u64 = 1;
 /// The mark's name.
 pub(crate) const MARK: &str = "_tenantry.json";
 
-/// Written and removed to see whether a store can be written.
+/// What no other process calls a file of its own: the keys of a `RandomState` differ from process to process and from one to
+/// the next.
+pub(crate) fn drawn() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+/// Written and removed to see whether a store can be written; what is drawn follows.
 const PROBE: &str = "_tenantry-probe";
 
 /// `{root}/_tenantry.json`: says that this folder is an archive, of which format, and to which ledger it belongs.
@@ -346,8 +327,8 @@ pub(crate) fn mark_path(root: &Path) -> PathBuf {
 
 /// Marks an archive.
 pub(crate) fn write_mark(root: &Path, mark: &serde_json::Value) -> Result<(), ArchiveError> {
-    // Workers that share a folder may begin it together.
-    let temporary = format!("{}.tmp", std::process::id());
+    // Workers that share a folder may begin it together, and in containers all have the same process number.
+    let temporary = format!("{}.tmp", disk::process());
     files::write_synced(&mark_path(root), &temporary, &mut mark.to_string().as_bytes())?;
     files::sync_folder(root)
 }

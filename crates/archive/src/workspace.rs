@@ -18,7 +18,7 @@ use crate::depot::{Depot, Whole};
 use crate::disk::{self, NewFile};
 use crate::files::{self, DigestWriter};
 use crate::segment::{Segment, date_folder, tenant_folder};
-use crate::store::MARK;
+use crate::store::{MARK, drawn};
 use crate::sums::Sums;
 use crate::{Archive, ArchiveError, sidecar, sums};
 
@@ -39,6 +39,8 @@ pub(crate) struct Workspace {
     depot: Arc<dyn Depot>,
     copies: Copies,
     incoming: AtomicU64,
+    /// What no other process with the same folder calls itself.
+    process: String,
 }
 
 /// A file that is being fetched; it goes when nobody has given it its name.
@@ -52,7 +54,13 @@ impl Drop for Incoming {
 
 impl Workspace {
     pub(crate) fn new(root: PathBuf, depot: Arc<dyn Depot>, cache_bytes: u64) -> Self {
-        Self { copies: Copies::new(root.clone(), cache_bytes), root, depot, incoming: AtomicU64::new(0) }
+        Self {
+            copies: Copies::new(root.clone(), cache_bytes),
+            root,
+            depot,
+            incoming: AtomicU64::new(0),
+            process: drawn(),
+        }
     }
 
     pub(crate) fn depot(&self) -> &dyn Depot {
@@ -272,8 +280,8 @@ impl Workspace {
     fn incoming(&self) -> Result<Incoming, ArchiveError> {
         let folder = self.root.join(INCOMING);
         sidecar::create_folders(&folder).map_err(ArchiveError::io("create folder", &folder))?;
-        let (process, number) = (std::process::id(), self.incoming.fetch_add(1, Ordering::Relaxed));
-        Ok(Incoming(folder.join(format!("{process}-{number}.tmp"))))
+        let number = self.incoming.fetch_add(1, Ordering::Relaxed);
+        Ok(Incoming(folder.join(format!("{}-{number}.tmp", self.process))))
     }
 
     fn give_name(&self, incoming: &Incoming, path: &Path) -> Result<(), ArchiveError> {

@@ -6,13 +6,12 @@
 //! The statement is about what the feed *listed*. Microsoft offers no sequence numbers and no way to prove that the feed
 //! itself is complete (activity-api.md §6), so nobody can claim that.
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use protocol::activity::{LISTING_REACH, RETENTION};
 use protocol::time::Timestamp;
 
 use crate::model::{Gap, Tile};
+use crate::time::earlier;
 
 /// How much of the oldest reachable time the first listing of a feed may miss without that being called a gap: the feed
 /// lets content go while we are still introducing ourselves. Smaller: every new tenant would start with a gap of a few
@@ -135,10 +134,6 @@ impl Evidence<'_> {
 /// The earliest start of a listing made at `time`, as tiles are cut there: on a whole second, not before it.
 fn edge(time: Timestamp) -> Timestamp {
     earlier(time, LISTING_REACH) + TimeDelta::seconds(1)
-}
-
-fn earlier(time: Timestamp, by: Duration) -> Timestamp {
-    TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by)).unwrap_or(Timestamp::MIN_UTC)
 }
 
 /// Through when a listing proves the tile.

@@ -10,6 +10,8 @@ use chrono::NaiveDate;
 use protocol::ids::{ContentId, ContentType, ContentUri, TenantId};
 use protocol::time::Timestamp;
 
+use crate::evidence::Hold;
+use crate::lease::Epoch;
 use crate::silence::Silence;
 
 /// The number of one commit of one tenant: 1, 2, 3, … without a hole, given by the tenant's single owner.
@@ -44,7 +46,12 @@ pub struct Tenant {
     pub last_commit: CommitNumber,
     /// What stands in the way of the whole tenant, if anything does.
     pub problem: Option<Problem>,
-    /// Grows with each change of what an operator sets or is told (added, label, state, problem) in any tenant row: a
+    /// Nothing of it is deleted while this stands.
+    pub hold: Option<Hold>,
+    /// The how manieth taking of it the last one was; where tenants are never taken, it grows only when one comes back after a
+    /// purge. Files are written under it.
+    pub epoch: Epoch,
+    /// Grows with each change of what an operator sets or is told (added, label, state, problem, hold) in any tenant row: a
     /// reader that remembers the greatest one it saw finds what changed since. A commit alone does not move it.
     pub revision: u64,
 }

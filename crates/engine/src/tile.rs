@@ -13,6 +13,7 @@ use protocol::activity::{LISTING_REACH, MAX_WINDOW, Reach, Window};
 use protocol::time::Timestamp;
 
 use crate::model::{Jitter, Tile};
+use crate::time::{earlier, later};
 
 /// How long after a tile has closed it is listed again, counted from its end. Content appears late: normally within 90
 /// minutes of the event, in incidents a day or more (activity-api.md §6). Fewer: late content of a tile is found only
@@ -310,17 +311,9 @@ pub fn list_again_now(tile: &Tile, now: Timestamp) -> Tile {
     Tile { next_listing_at: Some(next), ..tile.clone() }
 }
 
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    TimeDelta::from_std(by).ok().and_then(|by| time.checked_add_signed(by)).unwrap_or(Timestamp::MAX_UTC)
-}
-
 /// Where the windows of a tenant that is added at `now` start: as far back as the feed reaches.
 pub fn collect_from(now: Timestamp) -> Timestamp {
     Grid::FOUR_HOURS.floor(earlier(now, LISTING_REACH))
-}
-
-fn earlier(time: Timestamp, by: Duration) -> Timestamp {
-    TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by)).unwrap_or(Timestamp::MIN_UTC)
 }
 
 fn floor_to_second(time: Timestamp) -> Timestamp {

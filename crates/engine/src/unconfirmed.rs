@@ -3,14 +3,12 @@
 //! Never claims anything: through when a feed is complete is [`crate::coverage`]'s to say, and this names what stands after
 //! that. A tile is confirmed once a complete listing has reached its end and every content of it is archived or lost.
 
-use std::time::Duration;
-
-use chrono::TimeDelta;
 use protocol::time::Timestamp;
 
 use crate::coverage::proven_until;
 use crate::model::{Gap, Problem, Tile};
 use crate::tile::Grid;
+use crate::time::later;
 
 /// Tiles looked at, from the oldest: years of the usual ones, and a bound where a clock is wrong.
 pub const TILES_MAX: u32 = 10_000;
@@ -154,8 +152,4 @@ fn listed_from(time: Timestamp, spans: &[(Timestamp, Timestamp)]) -> Timestamp {
         through = through.max(*until);
     }
     through
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    TimeDelta::from_std(by).ok().and_then(|by| time.checked_add_signed(by)).unwrap_or(Timestamp::MAX_UTC)
 }

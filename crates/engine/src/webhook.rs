@@ -9,12 +9,12 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use protocol::activity::{START_INTERVAL, WebhookStatus};
 use protocol::ids::ContentType;
 use protocol::time::Timestamp;
 
 use crate::model::Subscription;
+use crate::time::later;
 
 /// Between starts for a webhook that was refused: doubled from the first to the second. The service's own rule is the
 /// first. Longer at the end: an endpoint that was mended in the morning is not notified before the evening.
@@ -308,8 +308,4 @@ impl WebhookState {
     fn is_drift(self) -> bool {
         matches!(self, Self::Vanished | Self::Disabled | Self::Expired | Self::Elsewhere)
     }
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    TimeDelta::from_std(by).ok().and_then(|by| time.checked_add_signed(by)).unwrap_or(Timestamp::MAX_UTC)
 }

@@ -36,6 +36,25 @@ pub enum LedgerError {
         /// Which.
         tenant: TenantId,
     },
+    /// A purge of a tenant that is held.
+    #[error(
+        "tenant {tenant} is held ({reason}), so that nothing of it is deleted: `tenantry tenant release {tenant}` ends the hold"
+    )]
+    Held {
+        /// Which.
+        tenant: TenantId,
+        /// Why, as whoever set it has said.
+        reason: String,
+    },
+    /// A tenant is to return whose files are still being deleted.
+    #[error(
+        "tenant {tenant} is being purged and can return when its files are deleted: \
+         `tenantry tenant remove {tenant} --purge --yes` goes on with that"
+    )]
+    BeingPurged {
+        /// Which.
+        tenant: TenantId,
+    },
     /// There is no invitation of that number.
     #[error("invitation {number} is not known here: `tenantry consent-link list` shows those that are")]
     UnknownInvitation {
@@ -324,6 +343,8 @@ impl LedgerError {
         match self {
             Self::UnknownTenant { .. }
             | Self::NotRemoved { .. }
+            | Self::Held { .. }
+            | Self::BeingPurged { .. }
             | Self::UnknownInvitation { .. }
             | Self::TooManyInvitations { .. }
             | Self::CommitOutOfOrder { .. }

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::evidence::{ActivityEntry, ActivityFilter, ActivityKind, Deleted, Purge};
 use engine::hindrance::History;
-use engine::lease::WorkerRow;
+use engine::lease::{Epoch, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -32,6 +33,9 @@ pub use error::{LedgerError, Place};
 pub use location::{Location, OpenLedger};
 pub use workers::{Hint, Hints, Workers};
 
+/// Who writes, in the log of activity, on a handle that nobody has given a name.
+pub const UNNAMED: &str = "unnamed";
+
 /// What every method of [`Ledger`] returns.
 pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;
 
@@ -44,7 +48,8 @@ pub trait Ledger: Send + Sync {
     fn id(&self) -> LedgerFuture<'_, LedgerId>;
 
     /// Adds a tenant, or says that it was there: `false`. One that had been removed becomes active again (`true`),
-    /// keeping its history and its `collect_from`, and its label when the new one is empty.
+    /// keeping its history and its `collect_from`, and its label when the new one is empty. Refused while a purge of it is not
+    /// done.
     fn add_tenant(
         &self,
         id: TenantId,
@@ -58,9 +63,41 @@ pub trait Ledger: Send + Sync {
     fn tenants_since(&self, revision: u64) -> LedgerFuture<'_, (u64, Vec<Tenant>)>;
     /// Pauses, resumes, removes, and notes that for [`Ledger::history`]; `false` when the tenant is unknown.
     fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool>;
-    /// Forgets everything about a removed tenant (its files are the archive's to delete first). Refused when it is
-    /// active or paused.
-    fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()>;
+    /// Forgets everything about a removed tenant and orders its files deleted, in one transaction. Refused when it is active or
+    /// paused, and while a hold stands. Until [`Ledger::files_purged`] has said that it is done, the tenant cannot return.
+    fn purge_tenant(&self, id: TenantId, now: Timestamp) -> LedgerFuture<'_, Purge>;
+    /// The last order to purge this tenant, or `None`: of a tenant that is not known here either, nobody ever ordered
+    /// anything to be deleted.
+    fn purge(&self, id: TenantId) -> LedgerFuture<'_, Option<Purge>>;
+    /// Orders to purge that are not done, and those that were done at `done_since` or later; the oldest of each first, at most
+    /// `limit` of each.
+    fn purges(&self, done_since: Timestamp, limit: u32) -> LedgerFuture<'_, Vec<Purge>>;
+    /// So many files of a purged tenant, of epochs up to `through`, were deleted; with `is_done`, the archive has confirmed
+    /// that none of them is left. Passed over when the last order is another one.
+    fn files_purged(
+        &self,
+        id: TenantId,
+        through: Epoch,
+        deleted: Deleted,
+        is_done: bool,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()>;
+    /// Lets nothing of a tenant be deleted any more, neither by its retention nor by a purge; one that stands already takes the
+    /// new reason. `false` when the tenant is unknown.
+    fn hold_tenant(&self, id: TenantId, reason: String, now: Timestamp) -> LedgerFuture<'_, bool>;
+    /// Takes a hold away; `false` when there was none.
+    fn release_tenant(&self, id: TenantId, now: Timestamp) -> LedgerFuture<'_, bool>;
+    /// Adds a line to the log of activity, for what is done outside of the ledger; what the ledger does it notes itself, in the
+    /// same transaction. `details` is a JSON object.
+    fn note_activity(
+        &self,
+        kind: ActivityKind,
+        tenant: Option<TenantId>,
+        details: String,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()>;
+    /// Lines of the log of activity, the latest first, at most `limit`. They are never deleted.
+    fn activity(&self, filter: ActivityFilter, limit: u32) -> LedgerFuture<'_, Vec<ActivityEntry>>;
     /// Notes (or clears) what stands in the way of a tenant, or of one of its content types, and keeps that for
     /// [`Ledger::history`].
     fn set_problem(
@@ -192,7 +229,7 @@ pub trait Ledger: Send + Sync {
     fn commit(&self, commit: Commit) -> LedgerFuture<'_, ()>;
     /// Takes the segments out of sight that are past their retention: those of dates before `expiry.before` whose last
     /// record was stored before `expiry.stored_before`. They stand as obsolete until [`Ledger::obsolete_deleted`]. Says how
-    /// many they were, and how many records went with them; both are added to [`Ledger::retained`].
+    /// many they were, and how many records went with them; both are added to [`Ledger::retained`]. None while a hold stands.
     fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired>;
     /// What the tenant's retention has left.
     fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained>;
@@ -212,6 +249,8 @@ pub trait Ledger: Send + Sync {
     ) -> LedgerFuture<'_, ()>;
     /// Segments that a merge replaced or a retention took away and whose files may still be there, with the time since when.
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>>;
+    /// Those of them whose files may go: while a hold stands, not those that a retention took away.
+    fn deletable(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>>;
     /// The files of these obsolete segments are gone.
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()>;
     /// Notes what is wrong with a visible segment's file, or (`None`) that it is sound; when that was first found stays.

@@ -67,6 +67,15 @@ impl Location {
 }
 
 impl OpenLedger {
+    /// The same, for who is called so in the log of activity.
+    #[must_use]
+    pub fn acting_as(self, actor: &str) -> Self {
+        match self {
+            Self::File(ledger) => Self::File(ledger.acting_as(actor)),
+            Self::Database(ledger) => Self::Database(ledger.acting_as(actor)),
+        }
+    }
+
     /// As everybody uses it.
     pub fn shared(&self) -> Arc<dyn Ledger> {
         match self {

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use engine::evidence::ActivityKind;
 use engine::model::{ContentState, LossKind, TenantState};
 use protocol::time::Timestamp;
 
@@ -18,6 +19,28 @@ pub(crate) const CONTENT_STATES: [ContentState; 3] = [ContentState::Listed, Cont
 /// Milliseconds of the Unix epoch.
 pub(crate) fn ms(time: Timestamp) -> i64 {
     time.timestamp_millis()
+}
+
+/// A time as the log of activity tells it: RFC 3339 in UTC with milliseconds.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// Particulars that come from outside of the ledger: what is no JSON object is kept as text in one.
+pub(crate) fn details(text: &str) -> serde_json::Value {
+    match serde_json::from_str(text) {
+        Ok(object @ serde_json::Value::Object(_)) => object,
+        _ => serde_json::json!({ "text": text }),
+    }
+}
+
+/// What an entry about a tenant's new state is called.
+pub(crate) fn activity_of(state: TenantState) -> ActivityKind {
+    match state {
+        TenantState::Active => ActivityKind::TenantResumed,
+        TenantState::Paused => ActivityKind::TenantPaused,
+        TenantState::Removed => ActivityKind::TenantRemoved,
+    }
 }
 
 /// A count as a database can hold it.

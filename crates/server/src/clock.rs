@@ -140,11 +140,6 @@ pub async fn sleep_until(clock: &dyn Clock, time: Timestamp) {
     }
 }
 
-/// The time `by` before `time`.
-pub(crate) fn earlier(time: Timestamp, by: Duration) -> Timestamp {
-    TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by)).unwrap_or(Timestamp::MIN_UTC)
-}
-
 /// How long it is until `time`; zero when it has passed.
 pub fn until(clock: &dyn Clock, time: Timestamp) -> Duration {
     (time - clock.now()).to_std().unwrap_or(Duration::ZERO)

@@ -110,7 +110,7 @@ impl Disk {
     fn name(&self, path: &Path) -> String {
         // Where the run's folder lies is the machine's affair, and so is which process this is: no part of what the seed means.
         let name = path.strip_prefix(&self.root).unwrap_or(Path::new("(above)")).display().to_string();
-        name.replace(&format!(".{}.tmp", std::process::id()), ".tmp")
+        name.replace(&format!(".{}.tmp", archive::disk::process()), ".tmp")
     }
 
     /// Whether it happens on the disk that is simulated: the archive, and the folder it is made in.

@@ -13,8 +13,9 @@ use chrono::TimeDelta;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::evidence::{ActivityEntry, ActivityFilter, ActivityKind, Deleted, Purge};
 use engine::hindrance::History;
-use engine::lease::WorkerRow;
+use engine::lease::{Epoch, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -242,7 +243,14 @@ delegate! {
     false fn tenant(id: TenantId) -> Option<Tenant>;
     false fn tenants_since(revision: u64) -> (u64, Vec<Tenant>);
     true fn set_tenant_state(id: TenantId, state: TenantState, now: Timestamp) -> bool;
-    true fn purge_tenant(id: TenantId) -> ();
+    true fn purge_tenant(id: TenantId, now: Timestamp) -> Purge;
+    false fn purge(id: TenantId) -> Option<Purge>;
+    false fn purges(done_since: Timestamp, limit: u32) -> Vec<Purge>;
+    true fn files_purged(id: TenantId, through: Epoch, deleted: Deleted, is_done: bool, now: Timestamp) -> ();
+    true fn hold_tenant(id: TenantId, reason: String, now: Timestamp) -> bool;
+    true fn release_tenant(id: TenantId, now: Timestamp) -> bool;
+    true fn note_activity(kind: ActivityKind, tenant: Option<TenantId>, details: String, now: Timestamp) -> ();
+    false fn activity(filter: ActivityFilter, limit: u32) -> Vec<ActivityEntry>;
     true fn set_problem(
         id: TenantId,
         content_type: Option<ContentType>,
@@ -302,6 +310,7 @@ delegate! {
     ) -> (),
         after |this, _done| this.has_merged(tenant, number);
     false fn obsolete(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
+    false fn deletable(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
     true fn obsolete_deleted(tenant: TenantId, segments: Vec<SegmentRow>) -> ();
     true fn set_segment_problem(
         tenant: TenantId,

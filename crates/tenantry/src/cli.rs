@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use server::engine::evidence::ActivityKind;
 use server::protocol::ids::{ClientId, ContentType, TenantId};
 
 use crate::config::parse_duration;
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     /// The subscriptions of tenants, at Microsoft's side
     #[command(subcommand)]
     Subscription(SubscriptionCommand),
+    /// What was done with tenants and their records, the latest first: added, paused, purged, expired, held, released
+    Activity(ActivityArgs),
     /// What is complete through when for each tenant and content type, and by name what is missing and why
     Coverage(CoverageArgs),
     /// Runs SQL over the archive; its table is called `audit`
@@ -172,11 +175,24 @@ pub(crate) enum TenantCommand {
         /// The tenant's id
         id: TenantId,
     },
+    /// Sets a legal hold: from now on neither retention nor a purge deletes anything of a tenant; merging goes on
+    Hold {
+        /// The tenant's id
+        id: TenantId,
+        /// Why, such as the number of a case; kept in the log of activity
+        #[arg(long)]
+        reason: String,
+    },
+    /// Ends a legal hold: what is past its retention goes with the next look at it
+    Release {
+        /// The tenant's id
+        id: TenantId,
+    },
     /// Offboards a tenant: its subscriptions are stopped at Microsoft; its archive is kept unless --purge is given
     Remove {
         /// The tenant's id
         id: TenantId,
-        /// Delete its records and everything known about it, too
+        /// Delete its records and everything known about it, too; repeated, it goes on where it was stopped
         #[arg(long)]
         purge: bool,
         /// Do it; without this flag a purge only says what it would delete
@@ -277,6 +293,30 @@ pub(crate) enum SubscriptionCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ActivityArgs {
+    /// Only of this tenant, known here or not
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<TenantId>,
+    /// Only this: tenant_added, tenant_paused, tenant_resumed, tenant_removed, purge_ordered, purged, expired, hold_set,
+    /// hold_released or vacuumed
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) kind: Option<ActivityKind>,
+    /// Only of the last while, such as 90d
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) since: Option<Duration>,
+    /// Only entries before the one of this number
+    #[arg(long, value_name = "ENTRY")]
+    pub(crate) before: Option<u64>,
+    /// At most so many entries
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+}
+
+fn parse_span(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "must be a time with its unit, such as 12h or 90d".to_owned())
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CoverageArgs {
     /// Only these tenants
     #[arg(long, value_name = "ID")]
@@ -358,6 +398,18 @@ pub(crate) enum ArchiveCommand {
         /// Write each table's log down anew, from the ledger
         #[arg(long)]
         rebuild: bool,
+    },
+    /// Names the files of tenants that the ledger does not know, and deletes them when told to
+    ///
+    /// Such files are what a ledger leaves behind that was lost or restored from an older copy, and may hold records that cannot
+    /// be had again. What a crash has left of tenants that are known goes by itself.
+    Vacuum {
+        /// Only these tenants
+        #[arg(long, value_name = "ID")]
+        tenant: Vec<TenantId>,
+        /// Delete them
+        #[arg(long)]
+        yes: bool,
     },
 }
 

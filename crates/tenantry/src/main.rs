@@ -57,6 +57,7 @@ async fn run(cli: Cli) -> Result<(), exit::Failure> {
         Command::Tenant(command) => commands::tenant::run(global, command).await,
         Command::ConsentLink(args) => commands::consent_link::run(global, args).await,
         Command::Subscription(command) => commands::subscription::run(global, command).await,
+        Command::Activity(args) => commands::activity::run(global, args).await,
         Command::Coverage(args) => commands::coverage::run(global, args).await,
         #[cfg(feature = "query")]
         Command::Query(args) => commands::query::run(global, args).await,

@@ -487,7 +487,7 @@ fn nothing_of_a_table_is_left_after_a_purge() {
     let mut world = World::at(folder.path());
     world.commit(&DAYS);
     world.publish();
-    world.archive.purge_tenant(tenant()).unwrap();
+    world.archive.purge_tenant(tenant(), 0, &mut crate::Purged::default()).unwrap();
     assert!(!world.log().exists());
     (world.visible, world.replaced, world.last_commit) = (Vec::new(), Vec::new(), 0);
     world.commit(&DAYS);
@@ -503,7 +503,7 @@ fn a_publication_that_was_begun_before_a_purge_leaves_nothing_after_it() {
     world.publish();
     world.commit(&DAYS);
     let (table, publication) = (world.archive.table(tenant()).unwrap(), world.publication());
-    world.archive.purge_tenant(tenant()).unwrap();
+    world.archive.purge_tenant(tenant(), 0, &mut crate::Purged::default()).unwrap();
     assert_eq!(world.archive.publish(table, &publication).unwrap(), Published::Contested);
     assert!(!world.log().exists());
 }

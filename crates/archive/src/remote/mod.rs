@@ -195,6 +195,13 @@ impl Depot for Remote {
         Ok(listed)
     }
 
+    fn folders(&self, folder: &str) -> Result<Vec<String>, ArchiveError> {
+        let below = (!folder.is_empty()).then(|| at(folder));
+        let listed = self.ask(|store| async move { store.list_with_delimiter(below.as_ref()).await });
+        let folders = listed.map_err(self.failed("list", folder))?.common_prefixes;
+        Ok(folders.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+    }
+
     fn holds_any(&self, is_it: fn(&str) -> bool) -> Result<bool, ArchiveError> {
         let holds = self.ask(|store| async move {
             for folder in store.list_with_delimiter(None).await?.common_prefixes {

@@ -27,6 +27,8 @@ mod merges;
 #[cfg(test)]
 mod orphans;
 #[cfg(test)]
+mod purges;
+#[cfg(test)]
 mod recorded;
 #[cfg(all(feature = "remote", feature = "query"))]
 #[cfg(test)]

@@ -110,7 +110,7 @@ fn a_name_set_aside_twice_is_kept_twice_and_a_purge_takes_both() {
     let bytes = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert_eq!(told, [SetAside { tenant: tenant(), files: 2, bytes }]);
     world.reopen();
-    world.archive.purge_tenant(tenant()).unwrap();
+    world.purge(0);
     assert_eq!(aside(&world), 0);
     assert_eq!(archive::set_aside(&world.options).unwrap(), []);
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use archive::{
-    Appended, Archive, ArchiveOptions, ArchivedRecord, CommitWriter, Committed, ContentRef, NewCommit, Removed,
+    Appended, Archive, ArchiveOptions, ArchivedRecord, CommitWriter, Committed, ContentRef, NewCommit, Purged, Removed,
     Segment, SegmentSet,
 };
 use parquet::arrow::ArrowWriter;
@@ -40,6 +40,13 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Everything up to this epoch.
+    pub(crate) fn purge(&self, through: u64) -> Purged {
+        let mut purged = Purged::default();
+        self.archive.purge_tenant(tenant(), through, &mut purged).unwrap();
+        purged
+    }
+
     pub(crate) fn new() -> Self {
         Self::with(|_| ())
     }

@@ -294,7 +294,7 @@ pub async fn a_purged_tenant_leaves_no_consent(fixture: &dyn Fixture) {
     ledger.prove_consent(visit(BROWSER, tenant(1), invitation), noon()).await.unwrap();
     accept(&*ledger, BROWSER, 1).await;
     ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
-    ledger.purge_tenant(tenant(1)).await.unwrap();
+    evidence::purged(&*ledger, 1).await;
     assert_eq!(ledger.consent_visit(BROWSER, tenant(1), noon()).await.unwrap(), None);
     assert!(matches!(refused(ledger.consents(Some(tenant(1)), 1000)).await, LedgerError::UnknownTenant { .. }));
     ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();

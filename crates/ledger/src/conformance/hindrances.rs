@@ -74,7 +74,7 @@ pub async fn a_tenant_that_is_not_collected_says_since_when(fixture: &dyn Fixtur
         ]
     );
     state(TenantState::Removed, hours(20)).await;
-    ledger.purge_tenant(tenant(1)).await.unwrap();
+    evidence::purged(&*ledger, 1).await;
     ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();
     assert_eq!(ledger.history(tenant(1)).await.unwrap(), []);
     assert!(matches!(refused(ledger.history(tenant(9))).await, LedgerError::UnknownTenant { .. }));

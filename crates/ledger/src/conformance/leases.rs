@@ -145,7 +145,9 @@ pub async fn every_write_of_a_tenant_is_refused_under_a_lost_lease(fixture: &dyn
     let expiry = Expiry { before: (noon() + days(400)).date_naive(), stored_before: noon() + days(400) };
     let calls: Vec<(&str, LedgerFuture<'_, ()>)> = vec![
         ("set_tenant_state", done(under.set_tenant_state(id, TenantState::Removed, now))),
-        ("purge_tenant", under.purge_tenant(id)),
+        ("purge_tenant", done(under.purge_tenant(id, now))),
+        ("hold_tenant", done(under.hold_tenant(id, String::new(), now))),
+        ("release_tenant", done(under.release_tenant(id, now))),
         ("set_problem", under.set_problem(id, None, Some(problem("throttled")), now)),
         ("subscriptions_listed", under.subscriptions_listed(id, vec![(GENERAL, Some(true))], now)),
         ("start_requested", under.start_requested(id, GENERAL, now)),
@@ -237,24 +239,24 @@ pub async fn a_purged_tenant_is_nobodys_and_comes_back_under_epochs_that_were_ne
     let ledger = with_tenants(fixture, 2).await;
     let taken = ledger.take(worker(1), 2).await.unwrap();
     ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
-    ledger.purge_tenant(tenant(1)).await.unwrap();
+    evidence::purged(&*ledger, 1).await;
     let fleet = ledger.alive(worker(1), "one".to_owned(), LONG).await.unwrap();
     assert_eq!((fleet.workers[0].held, fleet.free), (1, 0));
     assert_eq!(ledger.give_back(taken.clone()).await.unwrap(), 1);
     // Added anew, it is another one, and whoever has not noticed cannot write to it.
     ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();
-    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(1, 1, 2), lease(2, 1, 2)]);
+    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(1, 1, 3), lease(2, 1, 2)]);
     assert!(refused(ledger.under(taken[0]).commit(commit(1))).await.is_lost_lease());
     assert_eq!(ledger.give_back(vec![taken[0]]).await.unwrap(), 0);
-    ledger.under(lease(1, 1, 2)).commit(commit(1)).await.unwrap();
+    ledger.under(lease(1, 1, 3)).commit(commit(1)).await.unwrap();
     // The greatest of all counts, not the last.
     for number in [1, 2] {
         ledger.set_tenant_state(tenant(number), TenantState::Removed, noon()).await.unwrap();
     }
     ledger.give_back(vec![lease(2, 1, 2)]).await.unwrap();
     assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(2, 1, 3)]);
-    ledger.purge_tenant(tenant(2)).await.unwrap();
-    ledger.purge_tenant(tenant(1)).await.unwrap();
+    evidence::purged(&*ledger, 2).await;
+    evidence::purged(&*ledger, 1).await;
     ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();
-    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(1, 1, 4)]);
+    assert_eq!(ledger.take(worker(1), 9).await.unwrap(), [lease(1, 1, 5)]);
 }

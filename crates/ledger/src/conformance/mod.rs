@@ -22,6 +22,7 @@ pub mod commits;
 pub mod consents;
 pub mod contents;
 pub mod coverage;
+pub mod evidence;
 pub mod handles;
 pub mod hindrances;
 pub mod history;
@@ -125,6 +126,10 @@ macro_rules! for_each_conformance_case {
             hindrances::time_without_a_subscription_is_named_and_shortened_by_what_comes,
             hindrances::work_is_noted_in_spells,
             hindrances::what_is_kept_of_hindrances_is_bounded,
+            evidence::a_purge_is_an_order_until_the_archive_has_confirmed_it,
+            evidence::a_tenant_that_is_being_purged_cannot_return_and_then_does_under_a_later_epoch,
+            evidence::nothing_of_a_held_tenant_is_deleted,
+            evidence::what_is_done_with_tenants_is_told_the_latest_first,
             handles::what_was_acknowledged_is_there_after_reopening,
             handles::two_handles_see_each_other_and_take_turns,
             handles::of_two_workers_with_one_number_one_wins,

@@ -1,5 +1,6 @@
 //! Tenants, problems and subscriptions.
 
+use engine::lease::Epoch;
 use engine::model::{CommitNumber, Loss, LossKind, Subscription, Tenant, TenantState};
 
 use super::*;
@@ -21,6 +22,8 @@ pub async fn a_tenant_is_added_once_and_found_again(fixture: &dyn Fixture) {
         collect_from: noon(),
         last_commit: CommitNumber(0),
         problem: None,
+        hold: None,
+        epoch: Epoch(0),
         revision: 1,
     };
     assert_eq!(ledger.tenant(tenant(1)).await.unwrap(), Some(expected.clone()));
@@ -90,10 +93,11 @@ pub async fn a_purged_tenant_leaves_nothing_and_the_revision_goes_on(fixture: &d
     ledger.commit(Commit { segments, quarantined, lost, ..commit(1) }).await.unwrap();
     ledger.set_tenant_state(tenant(1), TenantState::Removed, noon()).await.unwrap();
     let (seen, _) = ledger.tenants_since(0).await.unwrap();
-    ledger.purge_tenant(tenant(1)).await.unwrap();
+    let purge = ledger.purge_tenant(tenant(1), noon()).await.unwrap();
     assert_eq!(ledger.tenants_since(0).await.unwrap(), (seen, vec![]));
     assert_eq!(ledger.all_segments().await.unwrap(), vec![]);
-    assert!(matches!(refused(ledger.purge_tenant(tenant(1))).await, LedgerError::UnknownTenant { .. }));
+    assert!(matches!(refused(ledger.purge_tenant(tenant(1), noon())).await, LedgerError::UnknownTenant { .. }));
+    ledger.files_purged(tenant(1), purge.through, purge.deleted, true, noon()).await.unwrap();
 
     ledger.add_tenant(tenant(1), String::new(), noon(), noon()).await.unwrap();
     let (next, changed) = ledger.tenants_since(seen).await.unwrap();
@@ -109,7 +113,7 @@ pub async fn only_a_removed_tenant_is_purged(fixture: &dyn Fixture) {
     let ledger = with_tenant(fixture).await;
     for state in [TenantState::Active, TenantState::Paused] {
         ledger.set_tenant_state(tenant(1), state, noon()).await.unwrap();
-        assert!(matches!(refused(ledger.purge_tenant(tenant(1))).await, LedgerError::NotRemoved { .. }));
+        assert!(matches!(refused(ledger.purge_tenant(tenant(1), noon())).await, LedgerError::NotRemoved { .. }));
         assert!(ledger.tenant(tenant(1)).await.unwrap().is_some());
     }
 }

@@ -47,7 +47,7 @@ pub async fn a_webhook_is_kept_as_written_and_found_by_its_path(fixture: &dyn Fi
     assert_eq!(ledger.webhook_at([1; 16]).await.unwrap(), None);
     assert_eq!(ledger.webhook_at([2; 16]).await.unwrap().map(|(_, found)| found), Some(webhook(EXCHANGE, 2)));
     ledger.set_tenant_state(tenant(1), engine::model::TenantState::Removed, noon()).await.unwrap();
-    ledger.purge_tenant(tenant(1)).await.unwrap();
+    evidence::purged(&*ledger, 1).await;
     assert_eq!(ledger.webhook_at([2; 16]).await.unwrap(), None);
 }
 

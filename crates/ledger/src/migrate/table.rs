@@ -42,7 +42,7 @@ const fn table(
 }
 
 /// Every table but `revision` and `identity`, whose one row is always there, and every column but those that say which
-/// worker holds what: nobody is at work while a ledger is moved.
+/// worker holds what: nobody is at work while a ledger is moved. The epochs go along, for files bear them in their names.
 pub(super) const TABLES: &[Table] = &[
     table(
         "tenant",
@@ -65,6 +65,10 @@ pub(super) const TABLES: &[Table] = &[
             ("expired_segments", Int),
             ("expired_records", Int),
             ("kept_since", Text),
+            ("lease_epoch", Int),
+            ("held_at", Int),
+            ("held_by", Text),
+            ("held_reason", Text),
         ],
     ),
     table("content_type", "type", Some("type"), &[("type", Int), ("name", Text)]),
@@ -177,6 +181,7 @@ pub(super) const TABLES: &[Table] = &[
             ("damage", Text),
             ("damaged_at", Int),
             ("stored_at", Int),
+            ("expired", Bool),
         ],
     ),
     table(
@@ -292,6 +297,29 @@ pub(super) const TABLES: &[Table] = &[
     ),
     table("at_work", "since", None, &[("since", Int), ("until", Int)]),
     table("sealed", "name", None, &[("name", Text), ("value", Bytes)]),
+    table(
+        "purge",
+        "id",
+        None,
+        &[
+            ("id", Uuid),
+            ("ordered_at", Int),
+            ("ordered_by", Text),
+            ("through", Int),
+            ("segments", Int),
+            ("records", Int),
+            ("bytes", Int),
+            ("files", Int),
+            ("file_bytes", Int),
+            ("done_at", Int),
+        ],
+    ),
+    table(
+        "activity",
+        "entry",
+        Some("entry"),
+        &[("entry", Int), ("at", Int), ("actor", Text), ("kind", Text), ("tenant", Uuid), ("details", Text)],
+    ),
 ];
 
 impl Table {

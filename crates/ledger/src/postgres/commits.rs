@@ -1,16 +1,19 @@
 //! Commits and segments: the transactions that make records visible or merge their files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use engine::evidence::ActivityKind;
 use engine::model::{
     ArchivedContent, Commit, CommitNumber, DamagedSegment, Expired, QuarantineRow, Retained, SegmentRow,
 };
 use engine::retention::Expiry;
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
+use serde_json::json;
 use tokio_postgres::Row;
 
 use super::contents::{self, Ended};
+use super::evidence;
 use super::fault::{Done, Fault};
 use super::rows::{bytes, counted, ensure_feed, lock_tenant, parsed, tenant_id, tenant_number, time};
 use super::session::Session;
@@ -237,26 +240,38 @@ pub(super) async fn replace_segments(
 
 pub(super) async fn expire_segments(
     session: &Session<'_>,
+    actor: &str,
     id: TenantId,
     expiry: &Expiry,
     now: Timestamp,
 ) -> Done<Expired> {
     let tenant = lock_tenant(session, id).await?;
+    if is_held(session, tenant).await? {
+        return Ok(Expired::default());
+    }
     // As segments' dates are written: in the order of time for the years that they can be of.
     let before = expiry.before.format("%Y-%m-%d").to_string();
     let rows = session
         .rows(
-            "UPDATE segment SET obsolete_since = $4
-             WHERE tenant = $1 AND date < $2 AND stored_at < $3 AND obsolete_since IS NULL RETURNING rows",
+            "UPDATE segment SET obsolete_since = $4, expired = true
+             WHERE tenant = $1 AND date < $2 AND stored_at < $3 AND obsolete_since IS NULL RETURNING rows, bytes, date",
             &[&tenant, &before, &ms(expiry.stored_before), &ms(now)],
         )
         .await?;
     let mut expired = Expired::default();
+    let (mut bytes, mut dates): (u64, BTreeSet<String>) = (0, BTreeSet::new());
     for row in &rows {
         expired.segments += 1;
         expired.records = expired.records.saturating_add(counted(row, 0)?);
+        bytes = bytes.saturating_add(counted(row, 1)?);
+        dates.insert(row.try_get(2)?);
     }
     if expired.segments > 0 {
+        let details = json!({
+            "from": dates.first(), "through": dates.last(), "segments": expired.segments, "records": expired.records,
+            "bytes": bytes,
+        });
+        evidence::note(session, actor, ActivityKind::Expired, Some(id), &details, now).await?;
         session
             .run(
                 "UPDATE tenant SET expired_segments = expired_segments + $2, expired_records = expired_records + $3,
@@ -279,10 +294,27 @@ pub(super) async fn retained(session: &Session<'_>, id: TenantId) -> Done<Retain
     })
 }
 
+/// Whether nothing of it may be deleted.
+async fn is_held(session: &Session<'_>, tenant: i64) -> Done<bool> {
+    let text = "SELECT 1 FROM tenant WHERE tenant = $1 AND held_at IS NOT NULL";
+    Ok(session.maybe(text, &[&tenant]).await?.is_some())
+}
+
 pub(super) async fn obsolete(session: &Session<'_>, id: TenantId) -> Done<Vec<(SegmentRow, Timestamp)>> {
+    obsolete_but(session, id, false).await
+}
+
+pub(super) async fn deletable(session: &Session<'_>, id: TenantId) -> Done<Vec<(SegmentRow, Timestamp)>> {
+    let is_held = is_held(session, tenant_number(session, id).await?).await?;
+    obsolete_but(session, id, is_held).await
+}
+
+/// What is obsolete, or only what merges have replaced.
+async fn obsolete_but(session: &Session<'_>, id: TenantId, merged_only: bool) -> Done<Vec<(SegmentRow, Timestamp)>> {
     let tenant = tenant_number(session, id).await?;
+    let condition = if merged_only { "AND NOT expired" } else { "" };
     let text = format!(
-        "SELECT {SEGMENT}, obsolete_since FROM segment WHERE tenant = $1 AND obsolete_since IS NOT NULL
+        "SELECT {SEGMENT}, obsolete_since FROM segment WHERE tenant = $1 AND obsolete_since IS NOT NULL {condition}
          ORDER BY obsolete_since, date, number, part"
     );
     let rows = session.rows(&text, &[&tenant]).await?;

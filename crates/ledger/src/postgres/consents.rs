@@ -250,6 +250,7 @@ pub(super) async fn visit(
 
 pub(super) async fn accept(
     session: &Session<'_>,
+    actor: &str,
     browser: &Digest,
     tenant: TenantId,
     collect_from: Timestamp,
@@ -278,7 +279,7 @@ pub(super) async fn accept(
         Some(TenantState::Removed) => Acceptance::CameBack,
         Some(TenantState::Active | TenantState::Paused) => Acceptance::WasHere,
     };
-    tenants::add(session, tenant, &invitation.label, collect_from, now).await?;
+    tenants::add(session, actor, tenant, &invitation.label, collect_from, now).await?;
     session.run("UPDATE invitation SET uses = uses + 1 WHERE invitation = $1", &[&row_of(visit.invitation)]).await?;
     session
         .run(

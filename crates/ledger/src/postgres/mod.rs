@@ -10,13 +10,13 @@
 //! among transactions.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::evidence::{ActivityEntry, ActivityFilter, ActivityKind, Deleted, Purge};
 use engine::hindrance::History;
-use engine::lease::{Lease, WorkerRow};
+use engine::lease::{Epoch, Lease, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -42,6 +42,7 @@ mod connect;
 mod consents;
 mod contents;
 mod coverage;
+mod evidence;
 mod fault;
 mod hindrances;
 mod hints;
@@ -49,6 +50,7 @@ mod identity;
 mod last_write;
 mod leases;
 mod notes;
+mod options;
 mod rows;
 mod schema;
 mod sealed;
@@ -63,38 +65,8 @@ mod tests;
 
 pub use self::address::{PgAddress, PgAddressError, PgPassword};
 pub use self::claim::{Claim, ClaimError, Company};
+pub use self::options::PgOptions;
 pub(crate) use self::worker::Engine;
-
-/// How to open a ledger.
-#[derive(Debug, Clone)]
-pub struct PgOptions {
-    /// Where.
-    pub address: PgAddress,
-    /// What proves who we are; `None` where the server does not ask.
-    pub password: Option<PgPassword>,
-    /// Nothing is created or changed, and every write is refused.
-    pub read_only: bool,
-    /// The most connections of this handle, the claim's own not counted. Fewer: calls wait for each other. More: the server,
-    /// which serves each with a process, has less for others.
-    pub connections: usize,
-    /// After so much silence in the middle of a transaction the server ends it, and after two thirds of it a wait for a lock.
-    /// Smaller: a busy machine loses transactions, and makes them again. Larger: what a stopped worker had locked is kept from
-    /// others for longer.
-    pub silence_max: Duration,
-}
-
-impl PgOptions {
-    /// Connections of a handle that collects: more than a machine's cores write at once only waits for the same disk.
-    pub const CONNECTIONS: usize = 8;
-    /// Where nothing shorter is asked for.
-    pub const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-    /// For this address, with no password, to be written.
-    pub fn at(address: PgAddress) -> Self {
-        let (connections, silence_max) = (Self::CONNECTIONS, Self::SILENCE_MAX);
-        Self { address, password: None, read_only: false, connections, silence_max }
-    }
-}
 
 /// A handle to the ledger in one database. Clones share the thread and its connections; when the last one is dropped, what
 /// is queued is carried out and the connections are closed before the drop returns.
@@ -102,6 +74,8 @@ impl PgOptions {
 pub struct PgLedger {
     worker: Arc<Worker>,
     read_only: bool,
+    /// Who writes, as the log of activity has it.
+    actor: Arc<str>,
     /// What a write of a tenant must hold, if anything.
     lease: Option<Lease>,
 }
@@ -114,7 +88,13 @@ impl PgLedger {
     /// When the server cannot be reached or refuses us, when the database is no ledger, or is of a newer version.
     pub fn open(options: PgOptions) -> Result<Self, LedgerError> {
         let read_only = options.read_only;
-        Ok(Self { worker: Arc::new(Worker::start(options)?), read_only, lease: None })
+        Ok(Self { worker: Arc::new(Worker::start(options)?), read_only, actor: crate::UNNAMED.into(), lease: None })
+    }
+
+    /// The same, for who is called so in the log of activity.
+    #[must_use]
+    pub fn acting_as(self, actor: &str) -> Self {
+        Self { actor: actor.into(), ..self }
     }
 
     /// Where it is, without the password.
@@ -217,9 +197,9 @@ impl Ledger for PgLedger {
         collect_from: Timestamp,
         now: Timestamp,
     ) -> LedgerFuture<'_, bool> {
-        let me = self.me();
+        let (me, actor) = (self.me(), Arc::clone(&self.actor));
         self.write(async move |session| {
-            let added = tenants::add(session, id, &label, collect_from, now).await?;
+            let added = tenants::add(session, &actor, id, &label, collect_from, now).await?;
             if added {
                 hints::tell(session, me, Hint::Changed { tenant: id }).await?;
             }
@@ -236,9 +216,9 @@ impl Ledger for PgLedger {
     }
 
     fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool> {
-        let me = self.me();
+        let (me, actor) = (self.me(), Arc::clone(&self.actor));
         self.write_of(id, async move |session| {
-            let known = tenants::set_state(session, id, state, now).await?;
+            let known = tenants::set_state(session, &actor, id, state, now).await?;
             if known {
                 hints::tell(session, me, Hint::Changed { tenant: id }).await?;
             }
@@ -246,12 +226,61 @@ impl Ledger for PgLedger {
         })
     }
 
-    fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
-        let me = self.me();
+    fn purge_tenant(&self, id: TenantId, now: Timestamp) -> LedgerFuture<'_, Purge> {
+        let (me, actor) = (self.me(), Arc::clone(&self.actor));
         self.write_of(id, async move |session| {
-            tenants::purge(session, id).await?;
-            hints::tell(session, me, Hint::Changed { tenant: id }).await
+            let purge = evidence::order_purge(session, &actor, id, now).await?;
+            hints::tell(session, me, Hint::Changed { tenant: id }).await?;
+            Ok(purge)
         })
+    }
+
+    fn purge(&self, id: TenantId) -> LedgerFuture<'_, Option<Purge>> {
+        self.read(async move |session| evidence::purge(session, id).await)
+    }
+
+    fn purges(&self, done_since: Timestamp, limit: u32) -> LedgerFuture<'_, Vec<Purge>> {
+        self.read(async move |session| evidence::purges(session, done_since, limit).await)
+    }
+
+    fn files_purged(
+        &self,
+        id: TenantId,
+        through: Epoch,
+        deleted: Deleted,
+        is_done: bool,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        let actor = Arc::clone(&self.actor);
+        self.write(async move |session| {
+            evidence::files_purged(session, &actor, (id, through), deleted, is_done, now).await
+        })
+    }
+
+    fn hold_tenant(&self, id: TenantId, reason: String, now: Timestamp) -> LedgerFuture<'_, bool> {
+        let actor = Arc::clone(&self.actor);
+        self.write_of(id, async move |session| evidence::hold(session, &actor, id, &reason, now).await)
+    }
+
+    fn release_tenant(&self, id: TenantId, now: Timestamp) -> LedgerFuture<'_, bool> {
+        let actor = Arc::clone(&self.actor);
+        self.write_of(id, async move |session| evidence::release(session, &actor, id, now).await)
+    }
+
+    fn note_activity(
+        &self,
+        kind: ActivityKind,
+        tenant: Option<TenantId>,
+        details: String,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        let actor = Arc::clone(&self.actor);
+        let details = crate::values::details(&details);
+        self.write(async move |session| evidence::note(session, &actor, kind, tenant, &details, now).await)
+    }
+
+    fn activity(&self, filter: ActivityFilter, limit: u32) -> LedgerFuture<'_, Vec<ActivityEntry>> {
+        self.read(async move |session| evidence::entries(session, &filter, limit).await)
     }
 
     fn set_problem(
@@ -313,9 +342,9 @@ impl Ledger for PgLedger {
         collect_from: Timestamp,
         now: Timestamp,
     ) -> LedgerFuture<'_, Acceptance> {
-        let me = self.me();
+        let (me, actor) = (self.me(), Arc::clone(&self.actor));
         self.write(async move |session| {
-            let acceptance = consents::accept(session, &browser, tenant, collect_from, now).await?;
+            let acceptance = consents::accept(session, &actor, &browser, tenant, collect_from, now).await?;
             hints::tell(session, me, Hint::Consented { tenant }).await?;
             Ok(acceptance)
         })
@@ -441,7 +470,10 @@ impl Ledger for PgLedger {
     }
 
     fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired> {
-        self.write_of(tenant, async move |session| commits::expire_segments(session, tenant, &expiry, now).await)
+        let actor = Arc::clone(&self.actor);
+        self.write_of(tenant, async move |session| {
+            commits::expire_segments(session, &actor, tenant, &expiry, now).await
+        })
     }
 
     fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained> {
@@ -471,6 +503,10 @@ impl Ledger for PgLedger {
 
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
         self.read(async move |session| commits::obsolete(session, tenant).await)
+    }
+
+    fn deletable(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
+        self.read(async move |session| commits::deletable(session, tenant).await)
     }
 
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()> {

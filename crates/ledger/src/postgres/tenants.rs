@@ -1,12 +1,16 @@
 //! Tenants, their subscriptions, and what stands in the way of either.
 
+use engine::evidence::{ActivityKind, Hold};
 use engine::hindrance::GapCause;
+use engine::lease::Epoch;
 use engine::model::{CommitNumber, Problem, Subscription, Tenant, TenantState};
 use engine::tile::Grid;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
+use serde_json::json;
 use tokio_postgres::Row;
 
+use super::evidence;
 use super::fault::{Done, Fault};
 use super::hindrances::{self, Kind};
 use super::rows::{
@@ -15,30 +19,45 @@ use super::rows::{
 };
 use super::session::Session;
 use crate::LedgerError;
-use crate::values::{TENANT_STATES, message, ms, plain, tenant_state};
+use crate::values::{TENANT_STATES, activity_of, message, ms, plain, tenant_state};
 
 const TENANT: &str = "SELECT id, label, state, added_at, collect_from, last_commit, revision,
-    problem_kind, problem_message, problem_since, problem_next FROM tenant";
+    problem_kind, problem_message, problem_since, problem_next, held_at, held_by, held_reason, lease_epoch FROM tenant";
 
 pub(super) async fn add(
     session: &Session<'_>,
+    actor: &str,
     id: TenantId,
     label: &str,
     collect_from: Timestamp,
     now: Timestamp,
 ) -> Done<bool> {
     let label = plain(label);
+    let added = async |came_back: bool| {
+        let details = json!({ "came_back": came_back });
+        evidence::note(session, actor, ActivityKind::TenantAdded, Some(id), &details, now).await
+    };
     let Some(there) = locked(session, id).await? else {
+        if evidence::is_being_purged(session, id).await? {
+            return Err(LedgerError::BeingPurged { tenant: id }.into());
+        }
+        // Under an epoch that was never given: of what it was, somebody may still be writing or removing files.
         let revision = next_revision(session).await?;
-        let added = session
+        let rows = session
             .run(
                 "INSERT INTO tenant (id, label, state, added_at, collect_from, revision, lease_epoch)
-                 SELECT $1, $2, 0, $3, $4, $5, purged_epoch FROM revision WHERE single = 1 ON CONFLICT (id) DO NOTHING",
+                 SELECT $1, $2, 0, $3, $4, $5,
+                        greatest(purged_epoch, (SELECT through + 1 FROM purge WHERE id = $1))
+                 FROM revision WHERE single = 1 ON CONFLICT (id) DO NOTHING",
                 &[id.as_uuid(), &label, &ms(now), &ms(Grid::HOUR.floor(collect_from)), &revision],
             )
             .await?;
         // Somebody else added it at the same moment: then it is there by now.
-        return if added == 1 { Ok(true) } else { Err(Fault::Again) };
+        if rows != 1 {
+            return Err(Fault::Again);
+        }
+        added(false).await?;
+        return Ok(true);
     };
     if there.state != TenantState::Removed {
         return Ok(false);
@@ -51,6 +70,7 @@ pub(super) async fn add(
         )
         .await?;
     hindrances::note(session, (tenant_number(session, id).await?, None), Kind::State, None, now).await?;
+    added(true).await?;
     Ok(true)
 }
 
@@ -73,7 +93,13 @@ pub(super) async fn since(session: &Session<'_>, revision: u64) -> Done<(u64, Ve
     Ok((greatest, rows.iter().map(tenant_row).collect::<Done<_>>()?))
 }
 
-pub(super) async fn set_state(session: &Session<'_>, id: TenantId, new: TenantState, now: Timestamp) -> Done<bool> {
+pub(super) async fn set_state(
+    session: &Session<'_>,
+    actor: &str,
+    id: TenantId,
+    new: TenantState,
+    now: Timestamp,
+) -> Done<bool> {
     let Some(there) = locked(session, id).await? else { return Ok(false) };
     if there.state != new {
         let revision = next_revision(session).await?;
@@ -85,25 +111,9 @@ pub(super) async fn set_state(session: &Session<'_>, id: TenantId, new: TenantSt
             .await?;
         let cause = GapCause::of_state(new).map(|cause| (cause.as_str(), now));
         hindrances::note(session, (tenant_number(session, id).await?, None), Kind::State, cause, now).await?;
+        evidence::note(session, actor, activity_of(new), Some(id), &json!({}), now).await?;
     }
     Ok(true)
-}
-
-pub(super) async fn purge(session: &Session<'_>, id: TenantId) -> Done<()> {
-    let tenant = locked(session, id).await?.ok_or(LedgerError::UnknownTenant { tenant: id })?;
-    if tenant.state != TenantState::Removed {
-        return Err(LedgerError::NotRemoved { tenant: id }.into());
-    }
-    super::leases::drop_tenant(session, id).await?;
-    let epoch: i64 = session.one("SELECT lease_epoch FROM tenant WHERE id = $1", &[id.as_uuid()]).await?.try_get(0)?;
-    // Everything else hangs on this row and goes with it: for a tenant of years that takes its time.
-    session.batch("SET LOCAL statement_timeout = 0").await?;
-    session.run("DELETE FROM tenant WHERE id = $1", &[id.as_uuid()]).await?;
-    // But for who came from it, which may be there before the tenant is.
-    session.run("DELETE FROM consent_visit WHERE tenant = $1", &[id.as_uuid()]).await?;
-    // Last: everybody who adds or changes a tenant needs this row.
-    session.run("UPDATE revision SET purged_epoch = greatest(purged_epoch, $1) WHERE single = 1", &[&epoch]).await?;
-    Ok(())
 }
 
 pub(super) async fn set_problem(
@@ -218,7 +228,7 @@ pub(super) async fn start_requested(
 
 /// The next revision, which nobody else can take, nor see a later one, before this transaction has ended. Taken after the
 /// tenant's lock, by everybody.
-async fn next_revision(session: &Session<'_>) -> Done<i64> {
+pub(super) async fn next_revision(session: &Session<'_>) -> Done<i64> {
     let row =
         session.one("UPDATE revision SET greatest = greatest + 1 WHERE single = 1 RETURNING greatest", &[]).await?;
     Ok(row.try_get(0)?)
@@ -234,5 +244,13 @@ fn tenant_row(row: &Row) -> Done<Tenant> {
         last_commit: CommitNumber(counted(row, 5)?),
         revision: counted(row, 6)?,
         problem: problem(row, 7)?,
+        hold: hold(row, 11)?,
+        epoch: Epoch(counted(row, 14)?),
     })
+}
+
+/// Three columns from `first` on.
+fn hold(row: &Row, first: usize) -> Done<Option<Hold>> {
+    let Some(since) = time_if_any(row, first)? else { return Ok(None) };
+    Ok(Some(Hold { since, by: row.try_get(first + 1)?, reason: row.try_get(first + 2)? }))
 }

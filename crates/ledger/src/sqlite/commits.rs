@@ -1,15 +1,19 @@
 //! Commits and segments: the transactions that make records visible or merge their files.
 
+use std::collections::BTreeSet;
+
 use chrono::NaiveDate;
+use engine::evidence::ActivityKind;
 use engine::model::{Commit, CommitNumber, DamagedSegment, Expired, QuarantineRow, Retained, SegmentRow};
 use engine::retention::Expiry;
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
 
-use super::contents;
 use super::fault::Done;
 use super::rows::{counted, ensure_feed, parsed, sql, tenant_id, tenant_number, time};
+use super::{contents, evidence};
 use crate::LedgerError;
 use crate::values::{count, message, ms};
 
@@ -203,23 +207,40 @@ pub(super) fn replace_segments(
     Ok(())
 }
 
-pub(super) fn expire_segments(connection: &Connection, id: TenantId, expiry: &Expiry, now: Timestamp) -> Done<Expired> {
+pub(super) fn expire_segments(
+    connection: &Connection,
+    actor: &str,
+    id: TenantId,
+    expiry: &Expiry,
+    now: Timestamp,
+) -> Done<Expired> {
     let tenant = tenant_number(connection, id)?;
+    if is_held(connection, tenant)? {
+        return Ok(Expired::default());
+    }
     let before = date_text(expiry.before);
     let mut expired = Expired::default();
+    let (mut bytes, mut dates): (u64, BTreeSet<String>) = (0, BTreeSet::new());
     {
         let mut statement = sql(
             connection,
-            "UPDATE segment SET obsolete_since = ?4
-             WHERE tenant = ?1 AND date < ?2 AND stored_at < ?3 AND obsolete_since IS NULL RETURNING rows",
+            "UPDATE segment SET obsolete_since = ?4, expired = 1
+             WHERE tenant = ?1 AND date < ?2 AND stored_at < ?3 AND obsolete_since IS NULL RETURNING rows, bytes, date",
         )?;
-        let rows = params![tenant, before, ms(expiry.stored_before), ms(now)];
-        for records in statement.query_map(rows, |row| counted(row, 0))? {
+        let mut rows = statement.query(params![tenant, before, ms(expiry.stored_before), ms(now)])?;
+        while let Some(row) = rows.next()? {
             expired.segments += 1;
-            expired.records = expired.records.saturating_add(records?);
+            expired.records = expired.records.saturating_add(counted(row, 0)?);
+            bytes = bytes.saturating_add(counted(row, 1)?);
+            dates.insert(row.get(2)?);
         }
     }
     if expired.segments > 0 {
+        let details = json!({
+            "from": dates.first(), "through": dates.last(), "segments": expired.segments, "records": expired.records,
+            "bytes": bytes,
+        });
+        evidence::note(connection, actor, ActivityKind::Expired, Some(id), &details, now)?;
         sql(
             connection,
             "UPDATE tenant SET expired_segments = expired_segments + ?2, expired_records = expired_records + ?3,
@@ -248,10 +269,26 @@ fn date_text(date: NaiveDate) -> String {
     date.format("%Y-%m-%d").to_string()
 }
 
+/// Whether nothing of it may be deleted.
+fn is_held(connection: &Connection, tenant: i64) -> Done<bool> {
+    Ok(sql(connection, "SELECT 1 FROM tenant WHERE tenant = ?1 AND held_at IS NOT NULL")?.exists([tenant])?)
+}
+
 pub(super) fn obsolete(connection: &Connection, id: TenantId) -> Done<Vec<(SegmentRow, Timestamp)>> {
+    obsolete_but(connection, id, false)
+}
+
+pub(super) fn deletable(connection: &Connection, id: TenantId) -> Done<Vec<(SegmentRow, Timestamp)>> {
+    let is_held = is_held(connection, tenant_number(connection, id)?)?;
+    obsolete_but(connection, id, is_held)
+}
+
+/// What is obsolete, or only what merges have replaced.
+fn obsolete_but(connection: &Connection, id: TenantId, merged_only: bool) -> Done<Vec<(SegmentRow, Timestamp)>> {
     let tenant = tenant_number(connection, id)?;
+    let condition = if merged_only { "AND expired = 0" } else { "" };
     let text = format!(
-        "SELECT {SEGMENT}, obsolete_since FROM segment WHERE tenant = ?1 AND obsolete_since IS NOT NULL
+        "SELECT {SEGMENT}, obsolete_since FROM segment WHERE tenant = ?1 AND obsolete_since IS NOT NULL {condition}
          ORDER BY obsolete_since, date, number, part"
     );
     let mut statement = sql(connection, &text)?;

@@ -227,6 +227,7 @@ pub(super) fn visit(
 
 pub(super) fn accept(
     connection: &Connection,
+    actor: &str,
     browser: &Digest,
     tenant: TenantId,
     collect_from: Timestamp,
@@ -252,7 +253,7 @@ pub(super) fn accept(
         Some(TenantState::Removed) => Acceptance::CameBack,
         Some(TenantState::Active | TenantState::Paused) => Acceptance::WasHere,
     };
-    tenants::add(connection, tenant, &invitation.label, collect_from, now)?;
+    tenants::add(connection, actor, tenant, &invitation.label, collect_from, now)?;
     sql(connection, "UPDATE invitation SET uses = uses + 1 WHERE invitation = ?1")?
         .execute([row_of(visit.invitation)])?;
     sql(connection, "UPDATE consent_visit SET accepted_at = ?3 WHERE browser = ?1 AND tenant = ?2")?

@@ -14,8 +14,9 @@ use std::time::Duration;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::evidence::{ActivityEntry, ActivityFilter, ActivityKind, Deleted, Purge};
 use engine::hindrance::History;
-use engine::lease::{Lease, WorkerRow};
+use engine::lease::{Epoch, Lease, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -37,6 +38,7 @@ mod commits;
 mod consents;
 mod contents;
 mod coverage;
+mod evidence;
 mod fault;
 mod hindrances;
 mod identity;
@@ -79,6 +81,8 @@ impl Default for OpenOptions {
 #[derive(Clone)]
 pub struct SqliteLedger {
     shared: Arc<Shared>,
+    /// Who writes, as the log of activity has it.
+    actor: Arc<str>,
     /// What a write of a tenant must hold, if anything.
     lease: Option<Lease>,
 }
@@ -112,7 +116,17 @@ impl SqliteLedger {
         let connection = schema::connect(&path, Access::Read, options.busy_timeout)?;
         let reader = worker(path.clone(), connection, Kind::Read)?;
         let lease_clock = options.lease_clock;
-        Ok(Self { shared: Arc::new(Shared { path, lease_clock, writer, reader }), lease: None })
+        Ok(Self {
+            shared: Arc::new(Shared { path, lease_clock, writer, reader }),
+            actor: crate::UNNAMED.into(),
+            lease: None,
+        })
+    }
+
+    /// The same, for who is called so in the log of activity.
+    #[must_use]
+    pub fn acting_as(self, actor: &str) -> Self {
+        Self { actor: actor.into(), ..self }
     }
 
     /// The file.
@@ -200,7 +214,8 @@ impl Ledger for SqliteLedger {
         collect_from: Timestamp,
         now: Timestamp,
     ) -> LedgerFuture<'_, bool> {
-        self.write(move |connection| tenants::add(connection, id, &label, collect_from, now))
+        let actor = Arc::clone(&self.actor);
+        self.write(move |connection| tenants::add(connection, &actor, id, &label, collect_from, now))
     }
 
     fn tenant(&self, id: TenantId) -> LedgerFuture<'_, Option<Tenant>> {
@@ -212,11 +227,59 @@ impl Ledger for SqliteLedger {
     }
 
     fn set_tenant_state(&self, id: TenantId, state: TenantState, now: Timestamp) -> LedgerFuture<'_, bool> {
-        self.write_of(id, move |connection| tenants::set_state(connection, id, state, now))
+        let actor = Arc::clone(&self.actor);
+        self.write_of(id, move |connection| tenants::set_state(connection, &actor, id, state, now))
     }
 
-    fn purge_tenant(&self, id: TenantId) -> LedgerFuture<'_, ()> {
-        self.write_of(id, move |connection| tenants::purge(connection, id))
+    fn purge_tenant(&self, id: TenantId, now: Timestamp) -> LedgerFuture<'_, Purge> {
+        let actor = Arc::clone(&self.actor);
+        self.write_of(id, move |connection| evidence::order_purge(connection, &actor, id, now))
+    }
+
+    fn purge(&self, id: TenantId) -> LedgerFuture<'_, Option<Purge>> {
+        self.read(move |connection| evidence::purge(connection, id))
+    }
+
+    fn purges(&self, done_since: Timestamp, limit: u32) -> LedgerFuture<'_, Vec<Purge>> {
+        self.read(move |connection| evidence::purges(connection, done_since, limit))
+    }
+
+    fn files_purged(
+        &self,
+        id: TenantId,
+        through: Epoch,
+        deleted: Deleted,
+        is_done: bool,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        let actor = Arc::clone(&self.actor);
+        self.write(move |connection| evidence::files_purged(connection, &actor, (id, through), deleted, is_done, now))
+    }
+
+    fn hold_tenant(&self, id: TenantId, reason: String, now: Timestamp) -> LedgerFuture<'_, bool> {
+        let actor = Arc::clone(&self.actor);
+        self.write_of(id, move |connection| evidence::hold(connection, &actor, id, &reason, now))
+    }
+
+    fn release_tenant(&self, id: TenantId, now: Timestamp) -> LedgerFuture<'_, bool> {
+        let actor = Arc::clone(&self.actor);
+        self.write_of(id, move |connection| evidence::release(connection, &actor, id, now))
+    }
+
+    fn note_activity(
+        &self,
+        kind: ActivityKind,
+        tenant: Option<TenantId>,
+        details: String,
+        now: Timestamp,
+    ) -> LedgerFuture<'_, ()> {
+        let actor = Arc::clone(&self.actor);
+        let details = crate::values::details(&details);
+        self.write(move |connection| evidence::note(connection, &actor, kind, tenant, &details, now))
+    }
+
+    fn activity(&self, filter: ActivityFilter, limit: u32) -> LedgerFuture<'_, Vec<ActivityEntry>> {
+        self.read(move |connection| evidence::entries(connection, &filter, limit))
     }
 
     fn set_problem(
@@ -278,7 +341,8 @@ impl Ledger for SqliteLedger {
         collect_from: Timestamp,
         now: Timestamp,
     ) -> LedgerFuture<'_, Acceptance> {
-        self.write(move |connection| consents::accept(connection, &browser, tenant, collect_from, now))
+        let actor = Arc::clone(&self.actor);
+        self.write(move |connection| consents::accept(connection, &actor, &browser, tenant, collect_from, now))
     }
 
     fn consents(&self, tenant: Option<TenantId>, limit: u32) -> LedgerFuture<'_, Vec<ConsentEntry>> {
@@ -392,7 +456,8 @@ impl Ledger for SqliteLedger {
     }
 
     fn expire_segments(&self, tenant: TenantId, expiry: Expiry, now: Timestamp) -> LedgerFuture<'_, Expired> {
-        self.write_of(tenant, move |connection| commits::expire_segments(connection, tenant, &expiry, now))
+        let actor = Arc::clone(&self.actor);
+        self.write_of(tenant, move |connection| commits::expire_segments(connection, &actor, tenant, &expiry, now))
     }
 
     fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained> {
@@ -422,6 +487,10 @@ impl Ledger for SqliteLedger {
 
     fn obsolete(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
         self.read(move |connection| commits::obsolete(connection, tenant))
+    }
+
+    fn deletable(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<(SegmentRow, Timestamp)>> {
+        self.read(move |connection| commits::deletable(connection, tenant))
     }
 
     fn obsolete_deleted(&self, tenant: TenantId, segments: Vec<SegmentRow>) -> LedgerFuture<'_, ()> {

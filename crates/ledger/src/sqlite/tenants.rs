@@ -1,36 +1,51 @@
 //! Tenants, their subscriptions, and what stands in the way of either.
 
+use engine::evidence::{ActivityKind, Hold};
 use engine::hindrance::GapCause;
+use engine::lease::Epoch;
 use engine::model::{CommitNumber, Problem, Subscription, Tenant, TenantState};
 use engine::tile::Grid;
 use protocol::ids::{ContentType, TenantId};
 use protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
 
+use super::evidence;
 use super::fault::Done;
 use super::hindrances::{self, Kind};
 use super::rows::{
     counted, ensure_feed, feed_number, known, parsed, problem, sql, tenant_id, tenant_number, time, time_if_any,
 };
 use crate::LedgerError;
-use crate::values::{TENANT_STATES, message, ms, plain, tenant_state};
+use crate::values::{TENANT_STATES, activity_of, message, ms, plain, tenant_state};
 
 const TENANT: &str = "SELECT id, label, state, added_at, collect_from, last_commit, revision,
-    problem_kind, problem_message, problem_since, problem_next FROM tenant";
+    problem_kind, problem_message, problem_since, problem_next, held_at, held_by, held_reason, lease_epoch FROM tenant";
 
 pub(super) fn add(
     connection: &Connection,
+    actor: &str,
     id: TenantId,
     label: &str,
     collect_from: Timestamp,
     now: Timestamp,
 ) -> Done<bool> {
+    let added = |came_back: bool| {
+        let details = json!({ "came_back": came_back });
+        evidence::note(connection, actor, ActivityKind::TenantAdded, Some(id), &details, now)
+    };
     let Some(there) = one(connection, id)? else {
+        if evidence::is_being_purged(connection, id)? {
+            return Err(LedgerError::BeingPurged { tenant: id }.into());
+        }
         let revision = next_revision(connection)?;
+        // Under an epoch that was never given: of what it was, somebody may still be writing or removing files.
         sql(
             connection,
             "INSERT INTO tenant (id, label, state, added_at, collect_from, revision, lease_epoch)
-             SELECT ?1, ?2, 0, ?3, ?4, ?5, purged_epoch FROM revision WHERE only = 1",
+             SELECT ?1, ?2, 0, ?3, ?4, ?5,
+                    max(purged_epoch, coalesce((SELECT through + 1 FROM purge WHERE id = ?1), 0))
+             FROM revision WHERE only = 1",
         )?
         .execute(params![
             id.as_uuid().as_bytes(),
@@ -39,6 +54,7 @@ pub(super) fn add(
             ms(Grid::HOUR.floor(collect_from)),
             revision
         ])?;
+        added(false)?;
         return Ok(true);
     };
     if there.state != TenantState::Removed {
@@ -51,6 +67,7 @@ pub(super) fn add(
     )?
     .execute(params![id.as_uuid().as_bytes(), revision, plain(label)])?;
     hindrances::note(connection, (tenant_number(connection, id)?, None), Kind::State, None, now)?;
+    added(true)?;
     Ok(true)
 }
 
@@ -71,7 +88,13 @@ pub(super) fn since(connection: &Connection, revision: u64) -> Done<(u64, Vec<Te
     Ok((greatest, tenants))
 }
 
-pub(super) fn set_state(connection: &Connection, id: TenantId, state: TenantState, now: Timestamp) -> Done<bool> {
+pub(super) fn set_state(
+    connection: &Connection,
+    actor: &str,
+    id: TenantId,
+    state: TenantState,
+    now: Timestamp,
+) -> Done<bool> {
     let Some(there) = one(connection, id)? else { return Ok(false) };
     if there.state != state {
         let revision = next_revision(connection)?;
@@ -82,26 +105,9 @@ pub(super) fn set_state(connection: &Connection, id: TenantId, state: TenantStat
         ])?;
         let cause = GapCause::of_state(state).map(|cause| (cause.as_str(), now));
         hindrances::note(connection, (tenant_number(connection, id)?, None), Kind::State, cause, now)?;
+        evidence::note(connection, actor, activity_of(state), Some(id), &json!({}), now)?;
     }
     Ok(true)
-}
-
-pub(super) fn purge(connection: &Connection, id: TenantId) -> Done<()> {
-    let tenant = one(connection, id)?.ok_or(LedgerError::UnknownTenant { tenant: id })?;
-    if tenant.state != TenantState::Removed {
-        return Err(LedgerError::NotRemoved { tenant: id }.into());
-    }
-    super::leases::drop_tenant(connection, id)?;
-    sql(
-        connection,
-        "UPDATE revision SET purged_epoch = max(purged_epoch, (SELECT lease_epoch FROM tenant WHERE id = ?1)) WHERE only = 1",
-    )?
-    .execute([id.as_uuid().as_bytes()])?;
-    // Everything else hangs on this row and goes with it.
-    sql(connection, "DELETE FROM tenant WHERE id = ?1")?.execute([id.as_uuid().as_bytes()])?;
-    // But for who came from it, which may be there before the tenant is.
-    sql(connection, "DELETE FROM consent_visit WHERE tenant = ?1")?.execute([id.as_uuid().as_bytes()])?;
-    Ok(())
 }
 
 pub(super) fn set_problem(
@@ -212,7 +218,7 @@ pub(super) fn start_requested(
     Ok(())
 }
 
-fn next_revision(connection: &Connection) -> Done<i64> {
+pub(super) fn next_revision(connection: &Connection) -> Done<i64> {
     let revision = sql(connection, "UPDATE revision SET greatest = greatest + 1 WHERE only = 1 RETURNING greatest")?
         .query_row([], |row| row.get(0))?;
     Ok(revision)
@@ -228,5 +234,13 @@ fn tenant_row(row: &Row<'_>) -> rusqlite::Result<Tenant> {
         last_commit: CommitNumber(counted(row, 5)?),
         revision: counted(row, 6)?,
         problem: problem(row, 7)?,
+        hold: hold(row, 11)?,
+        epoch: Epoch(counted(row, 14)?),
     })
+}
+
+/// Three columns from `first` on.
+fn hold(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Hold>> {
+    let Some(since) = time_if_any(row, first)? else { return Ok(None) };
+    Ok(Some(Hold { since, by: row.get(first + 1)?, reason: row.get(first + 2)? }))
 }

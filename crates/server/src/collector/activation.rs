@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use engine::model::{Subscription, Tenant, TenantState};
+use engine::model::{CommitNumber, Subscription, Tenant, TenantState};
 use engine::retry::Patience;
 use engine::tile::Schedule;
 use ledger::LedgerError;
@@ -26,10 +26,11 @@ use super::committer::{CommitFailure, Committer, InFlight, PIECES};
 use super::context::{Context, Proof};
 use super::driver::{Driver, End, Work};
 use super::feed::{Budget, Client};
-use super::housekeeping::{FOLD_EVERY, Grace, House};
+use super::housekeeping::{FOLD_EVERY, House};
 use super::memory::Memory;
 use super::progress::{Activity, TenantReport};
 use super::publishing::Publishing;
+use super::purging::carry_out;
 use crate::clock::Clock;
 
 /// How often rounds follow each other within one activation because subscriptions had to be looked at anew.
@@ -107,7 +108,7 @@ impl Mode {
         match self {
             Self::AllDay => engine::tile::Mode::AllDay,
             Self::Once { began, .. } => {
-                engine::tile::Mode::CatchUp { since: crate::clock::earlier(now, began.elapsed()) }
+                engine::tile::Mode::CatchUp { since: engine::time::earlier(now, began.elapsed()) }
             }
         }
     }
@@ -251,17 +252,15 @@ impl Worker {
             memory.release();
         }
         if memory.is_held() {
+            self.keep_house_meanwhile(context, mode, memory, stop, tenant.last_commit).await?;
             return Ok(Round::Held);
         }
         memory.hold = None;
-        if !memory.is_clean {
-            self.house(context).clear_orphans(tenant.last_commit).await?;
-            memory.is_clean = true;
-        }
+        self.make_clean(context, memory, tenant.last_commit).await?;
         let mut last_commit = tenant.last_commit;
         for _ in 0..RESUBSCRIPTIONS {
             let Some(types) = self.subscribe(context, mode, memory).await? else {
-                return Ok(self.held(context).await);
+                return self.held(context, mode, memory, stop, last_commit).await;
             };
             let in_flight = InFlight::default();
             let mut committer = Committer::new(context, self.tenant, &in_flight, last_commit, Arc::clone(&self.files));
@@ -269,7 +268,7 @@ impl Worker {
             last_commit = committer.last_commit;
             match end {
                 End::Stopped => return Ok(Round::Stopped),
-                End::Held => return Ok(self.held(context).await),
+                End::Held => return self.held(context, mode, memory, stop, last_commit).await,
                 End::Idle => break,
                 End::Resubscribe | End::CommitterGone => {}
             }
@@ -281,10 +280,49 @@ impl Worker {
         Ok(Round::Idle(self.idle_for(context, &tenant).await?))
     }
 
+    /// Before anything is written: what a crash or a failed commit has left is cleared away.
+    async fn make_clean(
+        &self,
+        context: &Context,
+        memory: &mut Memory,
+        last_commit: CommitNumber,
+    ) -> Result<(), CommitFailure> {
+        if !memory.is_clean {
+            self.house(context).clear_orphans(last_commit).await?;
+            memory.is_clean = true;
+        }
+        Ok(())
+    }
+
     /// Something stands in the way, perhaps for days: what has come until now is for all to see.
-    async fn held(&self, context: &Context) -> Round {
+    async fn held(
+        &self,
+        context: &Context,
+        mode: Mode,
+        memory: &mut Memory,
+        stop: &watch::Receiver<bool>,
+        last_commit: CommitNumber,
+    ) -> Result<Round, CommitFailure> {
         self.publishing.publish(&self.house(context), true).await;
-        Round::Held
+        self.keep_house_meanwhile(context, mode, memory, stop, last_commit).await?;
+        Ok(Round::Held)
+    }
+
+    /// A tenant that lets us in no more, perhaps for years, has records that grow old all the same. Not while it is the archive
+    /// or the ledger that stands in the way.
+    async fn keep_house_meanwhile(
+        &self,
+        context: &Context,
+        mode: Mode,
+        memory: &mut Memory,
+        stop: &watch::Receiver<bool>,
+        last_commit: CommitNumber,
+    ) -> Result<(), CommitFailure> {
+        if memory.commit_failures > 0 || !is_due(memory) {
+            return Ok(());
+        }
+        self.make_clean(context, memory, last_commit).await?;
+        self.keep_house(context, mode, memory, stop).await
     }
 
     async fn read_tenant(&self, context: &Context, memory: &mut Memory) -> Result<Option<Tenant>, LedgerError> {
@@ -303,7 +341,8 @@ impl Worker {
     }
 
     /// The tenant is not collected any more. Where it was purged meanwhile, what a commit under way has written goes too:
-    /// whoever purged it could not see that. A row that this ledger has had vanishes in no other way.
+    /// whoever purged it could not see that. Without an order nothing is touched: a ledger that was restored, or is not the one
+    /// it was, knows nothing of tenants that are there all the same.
     async fn leave(&self, context: &Context, memory: &mut Memory) -> Result<(), CommitFailure> {
         if !memory.was_here {
             return Ok(());
@@ -313,10 +352,16 @@ impl Worker {
         if context.ledger.tenant(self.tenant).await?.is_some() {
             return Ok(());
         }
-        let (archive, tenant) = (context.archive.clone(), self.tenant);
-        let purged = tokio::task::spawn_blocking(move || archive.purge_tenant(tenant)).await;
-        purged.map_err(|error| CommitFailure::Thread(error.to_string()))??;
         memory.was_here = false;
+        let Some(order) = context.ledger.purge(self.tenant).await? else {
+            tracing::error!(
+                tenant = %self.tenant, folder = %context.archive.place().display(),
+                "the ledger does not know the tenant any more, and nobody has ordered it purged: its files stay; was the \
+                 ledger restored from an older copy?"
+            );
+            return Ok(());
+        };
+        carry_out(&*context.ledger, &context.archive, &*context.clock, &order).await?;
         tracing::info!(tenant = %self.tenant, "the tenant was purged; nothing of it is left here");
         Ok(())
     }
@@ -382,16 +427,15 @@ impl Worker {
         memory: &mut Memory,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), CommitFailure> {
-        let grace = if mode.ends() { Grace::None } else { Grace::For(context.settings.limits.obsolete_grace) };
         let house = self.house(context);
-        let is_due = memory.folded_at.is_none_or(|at| at.elapsed() >= FOLD_EVERY);
+        let is_due = is_due(memory);
         if is_due {
             // Before merging: what goes need not be rewritten.
             if house.expire().await?.segments > 0 {
                 self.publishing.shortened();
             }
         }
-        let merged = house.merge(grace, stop).await;
+        let merged = house.merge(context.grace(mode.ends()), stop).await;
         // A merge that the files hindered hinders no reader. What the ledger refused may be somebody else's by now.
         if !matches!(merged, Err(CommitFailure::Ledger(_))) {
             self.publishing.publish(&house, mode.ends()).await;
@@ -465,6 +509,11 @@ impl Worker {
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether rows are to be folded and records looked through for their age.
+fn is_due(memory: &Memory) -> bool {
+    memory.folded_at.is_none_or(|at| at.elapsed() >= FOLD_EVERY)
 }
 
 fn schedule(context: &Context, tenant: &Tenant) -> Schedule {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::Archive;
-use engine::lease::Lease;
+use engine::lease::{Epoch, Lease};
 use engine::model::Problem;
 use engine::problem::ProblemKind;
 use ledger::Ledger;
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::feed::Shared;
 use super::fetch::{LARGE_ELEMENTS, PIECE_BYTES};
+use super::housekeeping::Grace;
 use super::progress::Board;
 use super::sharing::Sharing;
 use super::{CollectorParts, Webhooks};
@@ -150,6 +151,17 @@ impl Context {
             self.sharing.as_ref().map_or_else(|| Arc::clone(&self.ledger), |sharing| sharing.workers.under(lease));
         let archive = self.archive.under(lease.epoch.0);
         Self { ledger, archive, common: Arc::clone(&self.common) }
+    }
+
+    /// For who works on a tenant that nobody else ever takes: its files bear its row's epoch.
+    pub(super) fn at(&self, epoch: Epoch) -> Self {
+        let (ledger, archive) = (Arc::clone(&self.ledger), self.archive.under(epoch.0));
+        Self { ledger, archive, common: Arc::clone(&self.common) }
+    }
+
+    /// When obsolete files go; `ends`: this run looks no other time.
+    pub(super) fn grace(&self, ends: bool) -> Grace {
+        if ends && self.sharing.is_none() { Grace::None } else { Grace::For(self.settings.limits.obsolete_grace) }
     }
 
     /// Ledger and archive to write what is this tenant's; `None` when the tenant is another process's.

@@ -269,7 +269,7 @@ impl Driver<'_> {
                 let result = list_window(context, client, &content_type, task.window).await;
                 // Reckoned back from now, when the service has been heard if it ever was: how far our clock is ahead of its
                 // may have come to be known by this very answer.
-                let begun_at = crate::clock::earlier(context.sure_clock.now(), begun.elapsed());
+                let begun_at = engine::time::earlier(context.sure_clock.now(), begun.elapsed());
                 Event::Listed { content_type, task, begun_at, result }
             }));
         }

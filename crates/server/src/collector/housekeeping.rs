@@ -37,12 +37,16 @@ const SETTLED_AFTER: TimeDelta = TimeDelta::days(3);
 /// late repeat makes the keys be read from the segments again. Longer: a sixth more disk for nothing.
 const SIDECARS_KEPT: TimeDelta = TimeDelta::days(30);
 
-/// When obsolete files go.
+/// Somebody who reads here for longer than this finds files gone that were replaced meanwhile. Shorter: long queries fail.
+/// Longer: one that hangs fills the disk.
+const READ_AT_MOST: Duration = Duration::from_secs(86_400);
+
+/// When obsolete files go, if nobody on this machine is reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grace {
-    /// At once: nobody reads while `collect --once` ends.
+    /// At once: everybody who may be reading is seen.
     None,
-    /// After so long: a query may have them open.
+    /// After so long: somebody elsewhere may be reading, or a program that is not ours.
     For(Duration),
 }
 
@@ -179,7 +183,8 @@ impl House<'_> {
     }
 
     /// Deletes the files that nobody sees any more and that have had their grace. Where there is a table, its readers have
-    /// theirs: none goes that the table names, or has let go of more lately than was said.
+    /// theirs: none goes that the table names, or has let go of more lately than was said. While somebody reads here, none goes
+    /// at all, for a day.
     pub(super) async fn delete_obsolete(&self, grace: Grace) -> Result<(), CommitFailure> {
         let now = self.clock.now();
         let grace = match (self.tables, grace) {
@@ -187,16 +192,21 @@ impl House<'_> {
             (Some(tables), Grace::None) => Grace::For(tables.kept),
             (Some(tables), Grace::For(grace)) => Grace::For(grace.max(tables.kept)),
         };
+        let is_older = |since: Timestamp, age: Duration| (now - since).to_std().is_ok_and(|is| is >= age);
         let ripe = |since: Timestamp| match grace {
             Grace::None => true,
-            Grace::For(grace) => (now - since).to_std().is_ok_and(|age| age >= grace),
+            Grace::For(grace) => is_older(since, grace),
         };
-        let obsolete = self.ledger.obsolete(self.tenant).await?;
-        let rows: Vec<SegmentRow> =
-            obsolete.into_iter().filter(|(_, since)| ripe(*since)).map(|(row, _)| row).collect();
-        if rows.is_empty() {
+        let mut obsolete = self.ledger.deletable(self.tenant).await?;
+        obsolete.retain(|(_, since)| ripe(*since));
+        // Asked after the ledger: who begins to read now is told of none of them.
+        if !obsolete.is_empty() && self.archive.is_read() {
+            obsolete.retain(|(_, since)| is_older(*since, READ_AT_MOST));
+        }
+        if obsolete.is_empty() {
             return Ok(());
         }
+        let rows: Vec<SegmentRow> = obsolete.into_iter().map(|(row, _)| row).collect();
         let segments: Vec<Segment> = rows.iter().filter_map(|row| segment_of(self.tenant, row)).collect();
         let (archive, tenant, tables) = (self.archive.clone(), self.tenant, self.tables);
         let turn = Arc::clone(self.files).lock_owned().await;

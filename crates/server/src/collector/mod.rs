@@ -18,6 +18,7 @@ mod memory;
 mod operator;
 mod progress;
 mod publishing;
+mod purging;
 mod reception;
 pub mod segments;
 mod sharing;
@@ -36,14 +37,15 @@ use protocol::ids::TenantId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use operator::{CompactError, Compacted, OperatorError, PublishError, Started, compact, publish};
+pub use operator::{CompactError, Compacted, Keep, OperatorError, PublishError, Started, compact, publish};
 pub use progress::{Activity, Board, Counts, Ended, Progress, RunReport, TenantProgress, TenantReport};
+pub use purging::{PurgeError, purge};
 pub use reception::Reception;
 pub use sharing::{Held, Sharing};
 
 use activation::Mode;
 use context::Context;
-use housekeeping::Grace;
+use purging::Purges;
 use supervisor::Supervisor;
 use uncollected::Uncollected;
 
@@ -214,13 +216,17 @@ impl Collector {
             never = self.context.keyring.watch() => match never {},
             never = keep(keeper) => match never {},
             never = Uncollected::default().all_day(&self.context), if !mode.ends() => match never {},
+            never = Purges::default().all_day(&self.context), if !mode.ends() => match never {},
         };
         if mode.ends() && !stopped && only.is_empty() {
-            let kept = Uncollected::default().once(&self.context, Grace::None).await;
+            let kept = Uncollected::default().once(&self.context, self.context.grace(true)).await;
             if let Err(error) = kept {
                 // The next run does it; what was collected is collected.
                 tracing::warn!(error = crate::chain(&error), "retention of tenants that are not collected waits");
             }
+        }
+        if mode.ends() && !stopped {
+            Purges::default().once(&self.context, chrono::TimeDelta::zero()).await;
         }
         if let Some(sharing) = &self.context.sharing {
             // The keeper has gone by now, so nothing is taken after this.

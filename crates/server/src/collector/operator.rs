@@ -25,10 +25,11 @@ use super::committer::CommitFailure;
 use super::feed::{Budget, Client, Failure};
 use super::housekeeping::{Grace, House};
 use super::publishing::PublishFailure;
+use super::purging::carry_out;
 use super::subscriptions::{self, Standing};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, Operation};
-use crate::settings::TableSettings;
+use crate::settings::{Limits, TableSettings};
 
 /// Why an operator's request did not succeed: what is wrong, what was answered, and the step that mends it.
 #[derive(Debug)]
@@ -179,9 +180,19 @@ pub async fn publish(
     house.publish(rebuild).await.map_err(PublishError)
 }
 
-/// Takes away what is past `retention`, merges the tenant's small segments, and removes the files that are not needed any
-/// more, now. Take an [`crate::instance::InstanceLock`]
-/// first: merging beside a collector would give out a commit number twice.
+/// What of a tenant stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keep {
+    /// [`crate::settings::Settings::retention`].
+    pub retention: Option<Duration>,
+    /// How the tenant's table is published; `None`: there is none.
+    pub tables: Option<TableSettings>,
+    /// Whether somebody on another machine may be reading: what is replaced stays for [`Limits::obsolete_grace`] then.
+    pub is_shared: bool,
+}
+
+/// Takes away what is past its retention, merges the tenant's small segments, and removes the files that are not needed any
+/// more. Take an [`crate::instance::InstanceLock`] first: merging beside a collector would give out a commit number twice.
 ///
 /// # Errors
 /// When the archive or the ledger cannot be read or written.
@@ -189,22 +200,25 @@ pub async fn compact(
     ledger: &dyn Ledger,
     archive: &Archive,
     clock: &dyn Clock,
-    (retention, tables): (Option<Duration>, Option<TableSettings>),
+    keep: Keep,
     tenant: TenantId,
 ) -> Result<Compacted, CompactError> {
+    let Keep { retention, tables, is_shared } = keep;
+    let grace = if is_shared { Grace::For(Limits::default().obsolete_grace) } else { Grace::None };
     let (slot, metrics) = (Semaphore::new(1), Metrics::new());
     let (_never, stop) = watch::channel(false);
     let files = std::sync::Arc::default();
-    let house =
-        House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files, retention, tables };
     let known = ledger.tenant(tenant).await.map_err(|error| CompactError(error.into()))?;
     let Some(known) = known else {
         return Err(CompactError(LedgerError::UnknownTenant { tenant }.into()));
     };
+    let archive = &archive.under(known.epoch.0);
+    let house =
+        House { ledger, archive, clock, metrics: &metrics, slot: &slot, tenant, files: &files, retention, tables };
     let compacted = async {
         house.clear_orphans(known.last_commit).await?;
         let expired = house.expire().await?;
-        let merged = house.merge(Grace::None, &stop).await?;
+        let merged = house.merge(grace, &stop).await?;
         match house.publish(false).await {
             Ok(_) => {}
             Err(PublishFailure::Work(failure)) => return Err(failure),
@@ -214,13 +228,12 @@ pub async fn compact(
         Ok(Compacted { expired, ..merged })
     };
     let compacted = compacted.await;
-    if compacted.is_err() && matches!(ledger.tenant(tenant).await, Ok(None)) {
+    if compacted.is_err()
+        && matches!(ledger.tenant(tenant).await, Ok(None))
+        && let Ok(Some(order)) = ledger.purge(tenant).await
+    {
         // Purged meanwhile, by somebody who could not see what was just being written.
-        let archive = archive.clone();
-        let purged = tokio::task::spawn_blocking(move || archive.purge_tenant(tenant)).await;
-        purged
-            .map_err(|error| CompactError(CommitFailure::Thread(error.to_string())))?
-            .map_err(|error| CompactError(error.into()))?;
+        carry_out(ledger, archive, clock, &order).await.map_err(CompactError)?;
     }
     compacted.map_err(CompactError)
 }

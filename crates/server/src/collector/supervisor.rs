@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use engine::hindrance::AT_WORK_EVERY;
-use engine::lease::{Lease, to_give_back};
+use engine::lease::{Epoch, Lease, to_give_back};
 use engine::model::{Tenant, TenantState};
 use engine::problem::ProblemKind;
 use engine::retry::ONCE_ATTEMPTS;
@@ -58,6 +58,8 @@ pub(super) struct Supervisor {
 struct Entry {
     worker: Arc<Worker>,
     context: Arc<Context>,
+    /// That of the tenant's row when this began: another one is another tenant, which has come back after a purge.
+    epoch: Epoch,
     state: State,
     /// Ends what is under way at once.
     abort: Option<AbortHandle>,
@@ -420,6 +422,9 @@ impl Supervisor {
     /// `first` is when a tenant that is not here yet begins.
     fn tenant_changed(&mut self, tenant: &Tenant, first: Instant) {
         let active = tenant.state == TenantState::Active;
+        if self.holder.is_none() && self.entries.get(&tenant.id).is_some_and(|entry| entry.epoch != tenant.epoch) {
+            self.drop_tenant(tenant.id);
+        }
         if active {
             self.context.board.enrol(tenant.id, &tenant.label, tenant.problem.clone());
         }
@@ -428,11 +433,14 @@ impl Supervisor {
                 // A run that ends by itself takes the tenants there are when it begins; late ones are the next run's.
                 let lease =
                     self.context.holding.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant.id).copied();
-                let context =
-                    lease.map_or_else(|| Arc::clone(&self.context), |lease| Arc::new(self.context.under(lease)));
+                let context = Arc::new(match lease {
+                    Some(lease) => self.context.under(lease),
+                    None => self.context.at(tenant.epoch),
+                });
                 let worker = Arc::new(Worker::new(tenant.id, &context));
                 let state = State::Due(first);
-                let entry = Entry { worker, context, state, abort: None, woken: false, resumed: false };
+                let epoch = tenant.epoch;
+                let entry = Entry { worker, context, epoch, state, abort: None, woken: false, resumed: false };
                 self.entries.insert(tenant.id, entry);
                 self.due.insert((first, tenant.id));
             }

@@ -35,8 +35,7 @@ impl Uncollected {
     /// Looks after each as often as workers look after theirs, for ever. Which of them are ours may change at any time.
     pub(super) async fn all_day(mut self, context: &Context) -> std::convert::Infallible {
         loop {
-            let grace = Grace::For(context.settings.limits.obsolete_grace);
-            if let Err(error) = self.once(context, grace).await {
+            if let Err(error) = self.once(context, context.grace(false)).await {
                 // Whoever collects says what is wrong; here it is simply tried again.
                 tracing::debug!(error = crate::chain(&error), "retention of tenants that are not collected waits");
             }
@@ -100,6 +99,7 @@ impl Uncollected {
         };
         let still = ledger.tenant(tenant).await?;
         let Some(known) = still.filter(|tenant| tenant.state != TenantState::Active) else { return Ok(false) };
+        let archive = archive.under(known.epoch.0);
         // A turn of our own: nobody else works on its files. Should it be resumed at this very moment, its worker finds
         // segments that are not visible any more and asks them in vain for repeats that cannot come.
         let files = Arc::default();

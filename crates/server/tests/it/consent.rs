@@ -73,7 +73,7 @@ impl House {
         let rig = Rig::new(small_world(seed, 3, 60), FaultPlan::default()).await;
         for tenant in rig.tenants() {
             rig.ledger.set_tenant_state(tenant, TenantState::Removed, rig.now()).await.unwrap();
-            rig.ledger.purge_tenant(tenant).await.unwrap();
+            rig.forget(tenant);
         }
         let collector = Arc::new(rig.collector());
         let url: server::site::PublicUrl = SITE.parse().unwrap();

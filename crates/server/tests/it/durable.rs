@@ -11,8 +11,9 @@ use emulator::FaultPlan;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::evidence::{ActivityEntry, ActivityFilter, ActivityKind, Deleted, Purge};
 use engine::hindrance::History;
-use engine::lease::{Fleet, Lease, WorkerId, WorkerRow};
+use engine::lease::{Epoch, Fleet, Lease, WorkerId, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -97,7 +98,14 @@ delegate! {
     fn tenant(id: TenantId) -> Option<Tenant>;
     fn tenants_since(revision: u64) -> (u64, Vec<Tenant>);
     fn set_tenant_state(id: TenantId, state: TenantState, now: Timestamp) -> bool;
-    fn purge_tenant(id: TenantId) -> ();
+    fn purge_tenant(id: TenantId, now: Timestamp) -> Purge;
+    fn purge(id: TenantId) -> Option<Purge>;
+    fn purges(done_since: Timestamp, limit: u32) -> Vec<Purge>;
+    fn files_purged(id: TenantId, through: Epoch, deleted: Deleted, is_done: bool, now: Timestamp) -> ();
+    fn hold_tenant(id: TenantId, reason: String, now: Timestamp) -> bool;
+    fn release_tenant(id: TenantId, now: Timestamp) -> bool;
+    fn note_activity(kind: ActivityKind, tenant: Option<TenantId>, details: String, now: Timestamp) -> ();
+    fn activity(filter: ActivityFilter, limit: u32) -> Vec<ActivityEntry>;
     fn set_problem(id: TenantId, content_type: Option<ContentType>, problem: Option<Problem>, now: Timestamp) -> ();
     fn add_invitation(invitation: NewInvitation, now: Timestamp) -> InvitationNumber;
     fn invitations(before: Option<InvitationNumber>, limit: u32) -> Vec<Invitation>;
@@ -144,6 +152,7 @@ delegate! {
     fn expire_segments(tenant: TenantId, expiry: Expiry, now: Timestamp) -> Expired;
     fn retained(tenant: TenantId) -> Retained;
     fn obsolete(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
+    fn deletable(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
     fn obsolete_deleted(tenant: TenantId, segments: Vec<SegmentRow>) -> ();
     fn set_segment_problem(tenant: TenantId, segment: SegmentRow, problem: Option<String>, now: Timestamp) -> ();
     fn damaged_segments(tenant: TenantId) -> Vec<DamagedSegment>;

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use emulator::FaultPlan;
-use engine::model::TenantState;
 use http::Request;
-use ledger::Ledger;
 use protocol::ids::TenantId;
 use server::Collector;
 use server::transport::{Transport, TransportFuture};
@@ -137,8 +135,7 @@ async fn an_archive_that_is_ahead_of_its_ledger_keeps_what_it_does_not_know_and_
     let files = rig.parquet_files(first);
     assert!(files > 2, "a crash explains fewer commits than that: {files}");
     // As if the ledger had been restored from an old copy: it knows nothing of the first tenant's commits.
-    rig.ledger.set_tenant_state(first, TenantState::Removed, rig.now()).await.unwrap();
-    rig.ledger.purge_tenant(first).await.unwrap();
+    rig.forget(first);
     rig.add_tenant(first).await;
     assert!(rig.collect_once().await.is_complete());
     rig.check_all_there().await;

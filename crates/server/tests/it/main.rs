@@ -37,6 +37,8 @@ mod outage;
 #[cfg(test)]
 mod pace;
 #[cfg(test)]
+mod purges;
+#[cfg(test)]
 mod repeats;
 #[cfg(test)]
 mod restart;

@@ -8,7 +8,7 @@ use ledger::Ledger;
 use protocol::activity::SubscriptionStatus;
 use protocol::ids::ContentType;
 use server::clock::Clock;
-use server::collector::{Started, compact};
+use server::collector::{Keep, Started, compact};
 
 use crate::rig::{Rig, small_world};
 
@@ -53,7 +53,7 @@ async fn compacting_merges_what_lies_in_small_pieces() {
     let before = rig.ledger.segments(tenant).await.unwrap().len();
     // Past the days on which records still come.
     tokio::time::sleep(Duration::from_secs(8 * 86_400)).await;
-    let compacted = compact(&rig.ledger, &rig.archive, &*rig.clock, (None, None), tenant).await.unwrap();
+    let compacted = compact(&rig.ledger, &rig.archive, &*rig.clock, Keep::default(), tenant).await.unwrap();
     let after = rig.ledger.segments(tenant).await.unwrap().len();
     assert!(compacted.removed > 0 && after < before, "{compacted:?} {before} {after}");
     assert_eq!(before - after, compacted.removed - compacted.added);

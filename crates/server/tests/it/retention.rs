@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{NaiveDate, TimeDelta};
-use emulator::FaultPlan;
+use emulator::{FaultPlan, default_app};
 use engine::model::{Expired, TenantState};
 use engine::retention::RETENTION_MIN;
 use ledger::Ledger;
 use protocol::ids::TenantId;
 use record::View;
-use server::collector::compact;
+use server::archive::Reading;
+use server::collector::{Keep, compact};
 
 use crate::rig::{Rig, small_world, start};
 
 const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn date_of(raw: &[u8]) -> NaiveDate {
     View::read(raw).creation_time.unwrap().date_naive()
@@ -122,6 +124,65 @@ async fn all_day_a_paused_tenants_records_go_and_their_files_after_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenant_that_lets_nobody_in_any_more_keeps_no_longer_than_others() {
+    let mut rig = Rig::new(small_world(26, 1, 100), FaultPlan::default()).await;
+    rig.collect_once().await;
+    let first = rig.tenants()[0];
+    rig.emulator.world().set_roles(first, default_app(26).client_id, None);
+    rig.settings.retention = Some(30 * DAY);
+    let files = rig.parquet_files(first);
+    tokio::time::sleep(60 * DAY).await;
+    rig.collector().run(tokio::time::sleep(DAY / 6)).await.unwrap();
+    assert_eq!(rig.ledger.tenant(first).await.unwrap().unwrap().problem.unwrap().kind, "consent_missing");
+    assert!(files > 0);
+    assert_eq!(dates(&rig, first).await, BTreeSet::new());
+    assert_eq!(rig.parquet_files(first), 0, "and their files");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_tenant_keeps_what_is_past_its_retention_until_it_is_released() {
+    let mut rig = Rig::new(small_world(27, 2, 100), FaultPlan::default()).await;
+    rig.collect_once().await;
+    let [held, other] = rig.tenants()[..] else { panic!("two tenants") };
+    let before = dates(&rig, held).await;
+    rig.ledger.hold_tenant(held, "case 17".to_owned(), rig.now()).await.unwrap();
+    rig.settings.retention = Some(30 * DAY);
+    tokio::time::sleep(60 * DAY).await;
+    rig.collect_once().await;
+    assert_eq!((dates(&rig, held).await, dates(&rig, other).await), (before, BTreeSet::new()));
+    assert_eq!(rig.archived().await[&held], rig.published()[&held]);
+    rig.ledger.release_tenant(held, rig.now()).await.unwrap();
+    rig.collect_once().await;
+    assert_eq!(dates(&rig, held).await, BTreeSet::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_nobody_sees_any_more_stay_as_long_as_somebody_reads_but_not_for_ever() {
+    for hangs in [false, true] {
+        let mut rig = Rig::new(small_world(28, 1, 100), FaultPlan::default()).await;
+        rig.collect_once().await;
+        let tenant = rig.tenants()[0];
+        rig.settings.retention = Some(30 * DAY);
+        tokio::time::sleep(60 * DAY).await;
+        let files = rig.parquet_files(tenant);
+        let reading = Reading::begin(rig.archive.root());
+        rig.collect_once().await;
+        assert!(files > 0 && dates(&rig, tenant).await.is_empty());
+        assert_eq!(rig.parquet_files(tenant), files, "another process reads them");
+        // All day it is the same.
+        rig.collector().run(tokio::time::sleep(12 * HOUR)).await.unwrap();
+        assert_eq!(rig.parquet_files(tenant), files, "it still does");
+        if hangs {
+            rig.collector().run(tokio::time::sleep(14 * HOUR)).await.unwrap();
+            assert_eq!(rig.parquet_files(tenant), 0, "it has read for a day");
+        }
+        drop(reading);
+        rig.collect_once().await;
+        assert_eq!(rig.parquet_files(tenant), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn compacting_takes_away_what_is_past_its_retention() {
     let rig = Rig::new(small_world(25, 1, 100), FaultPlan::default()).await;
     rig.collect_once().await;
@@ -129,7 +190,10 @@ async fn compacting_takes_away_what_is_past_its_retention() {
     let segments = rig.ledger.segments(tenant).await.unwrap();
     let (count, records) = (segments.len() as u64, segments.iter().map(|segment| segment.rows).sum());
     tokio::time::sleep(60 * DAY).await;
-    let compacted = compact(&rig.ledger, &rig.archive, &*rig.clock, (Some(30 * DAY), None), tenant).await.unwrap();
+    let compacted =
+        compact(&rig.ledger, &rig.archive, &*rig.clock, Keep { retention: Some(30 * DAY), ..Keep::default() }, tenant)
+            .await
+            .unwrap();
     assert_eq!(compacted.expired, Expired { segments: count, records });
     rig.check_no_orphans().await;
     assert_eq!(dates(&rig, tenant).await, BTreeSet::new());

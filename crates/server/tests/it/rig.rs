@@ -324,7 +324,7 @@ impl Rig {
     /// How many Parquet files a tenant has in the archive.
     pub(crate) fn parquet_files(&self, tenant: TenantId) -> usize {
         let folder = self.archive.root().join(format!("tenant={tenant}"));
-        let dates = std::fs::read_dir(folder).unwrap();
+        let Ok(dates) = std::fs::read_dir(folder) else { return 0 };
         dates.map(|date| std::fs::read_dir(date.unwrap().path()).unwrap().count()).sum()
     }
 
@@ -333,6 +333,13 @@ impl Rig {
         let mut known = BTreeSet::new();
         for (tenant, rows) in self.ledger.all_segments().await.unwrap() {
             known.extend(rows.iter().map(|row| self.archive.segment_path(&segment_of(tenant, row).unwrap())));
+        }
+        // Those that stay for a while.
+        for tenant in self.ledger.tenants_since(0).await.unwrap().1 {
+            let obsolete = self.ledger.obsolete(tenant.id).await.unwrap();
+            known.extend(
+                obsolete.iter().map(|(row, _)| self.archive.segment_path(&segment_of(tenant.id, row).unwrap())),
+            );
         }
         let mut found = BTreeSet::new();
         let mut folders = vec![self.archive.root().to_owned()];
@@ -351,6 +358,14 @@ impl Rig {
             }
         }
         assert_eq!(found, known);
+    }
+
+    /// As if the ledger had never known the tenant; its files stay as they are.
+    pub(crate) fn forget(&self, tenant: TenantId) {
+        let file = rusqlite::Connection::open(self.ledger.path()).unwrap();
+        file.pragma_update(None, "foreign_keys", true).unwrap();
+        let rows = file.execute("DELETE FROM tenant WHERE id = ?1", [*tenant.as_uuid().as_bytes()]).unwrap();
+        assert_eq!(rows, 1);
     }
 
     pub(crate) async fn coverage(&self) -> Vec<engine::model::Coverage> {

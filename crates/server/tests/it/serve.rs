@@ -163,9 +163,9 @@ async fn a_tenant_that_is_purged_under_its_worker_leaves_nothing_behind() {
         if noticed {
             tokio::time::sleep(Duration::from_millis(2_050)).await;
         }
-        rig.ledger.purge_tenant(first).await.unwrap();
+        let order = rig.ledger.purge_tenant(first, rig.now()).await.unwrap();
         // As another process does it: it cannot know what is being written.
-        let _ = rig.archive.purge_tenant(first);
+        let _ = rig.archive.purge_tenant(first, order.through.0, &mut archive::Purged::default());
         tokio::time::sleep(Duration::from_secs(300)).await;
         let left: Vec<_> = walk(rig.archive.root()).filter(|path| path.contains(&first.to_string())).collect();
         assert_eq!(left, Vec::<String>::new(), "seed {seed}");

@@ -169,7 +169,7 @@ async fn what_was_not_confirmed_in_time_is_begun_with_again_under_a_new_epoch_al
     tokio::time::sleep(20 * MINUTE).await;
     // What was under way when they were let go, and reaches the ledger now, is refused.
     for lease in before {
-        let refused = rig.ledger.under(lease).purge_tenant(lease.tenant).await.unwrap_err();
+        let refused = rig.ledger.under(lease).purge_tenant(lease.tenant, rig.now()).await.unwrap_err();
         assert!(refused.is_lost_lease(), "{refused:?}");
     }
     assert_eq!(held(&rig, 1).await, 6);

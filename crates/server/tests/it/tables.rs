@@ -11,13 +11,15 @@ use engine::model::TenantState;
 use ledger::Ledger;
 use protocol::ids::TenantId;
 use serde_json::Value;
-use server::collector::{compact, publish};
+use server::collector::{Keep, compact, publish};
 use server::settings::TableSettings;
 
 use crate::rig::{Rig, small_world};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TABLES: TableSettings = TableSettings { interval: Duration::from_secs(60), kept: HOUR };
+
+const KEEP: Keep = Keep { retention: None, tables: Some(TABLES), is_shared: false };
 
 async fn rig(seed: u64, tenants: usize) -> Rig {
     let mut rig = Rig::new(small_world(seed, tenants, 300), FaultPlan::default()).await;
@@ -138,7 +140,7 @@ async fn files_that_were_merged_away_stay_for_readers_as_long_as_was_said() {
     rig.collector().run(tokio::time::sleep(3 * HOUR)).await.unwrap();
     rig.collect_once().await;
     tokio::time::sleep(Duration::from_secs(5 * 86_400)).await;
-    let compact = async || compact(&rig.ledger, &rig.archive, &*rig.clock, (None, Some(TABLES)), tenant).await.unwrap();
+    let compact = async || compact(&rig.ledger, &rig.archive, &*rig.clock, KEEP, tenant).await.unwrap();
     let files = data_files(&rig, tenant);
     let merged = compact().await;
     assert!(merged.removed > merged.added, "{merged:?}");
@@ -166,7 +168,7 @@ async fn a_table_that_cannot_be_read_keeps_files_that_nobody_sees_and_hinders_no
     rig.collector().run(tokio::time::sleep(3 * HOUR)).await.unwrap();
     rig.collect_once().await;
     tokio::time::sleep(Duration::from_secs(5 * 86_400)).await;
-    compact(&rig.ledger, &rig.archive, &*rig.clock, (None, Some(TABLES)), tenant).await.unwrap();
+    compact(&rig.ledger, &rig.archive, &*rig.clock, KEEP, tenant).await.unwrap();
     let obsolete = rig.ledger.obsolete(tenant).await.unwrap();
     assert!(!obsolete.is_empty(), "there is something to delete");
     tokio::time::sleep(2 * HOUR).await;

@@ -10,8 +10,9 @@ use chrono::TimeDelta;
 use engine::consent::{
     Acceptance, ConsentEntry, ConsentFlow, Digest, Invitation, InvitationNumber, NewInvitation, Taken, Visit,
 };
+use engine::evidence::{ActivityEntry, ActivityFilter, ActivityKind, Deleted, Purge};
 use engine::hindrance::History;
-use engine::lease::{Fleet, Lease, WorkerId, WorkerRow};
+use engine::lease::{Epoch, Fleet, Lease, WorkerId, WorkerRow};
 use engine::model::{
     Commit, CommitNumber, ContentState, Coverage, DamagedSegment, Expired, FailingContent, FeedNotes, LedgerId, Listed,
     Loss, LostContent, Pending, Problem, QuarantineRow, RefusedEntry, Retained, SegmentRow, Subscription, Tenant,
@@ -82,7 +83,14 @@ calls! {
     read fn tenant(id: TenantId) -> Option<Tenant>;
     read fn tenants_since(revision: u64) -> (u64, Vec<Tenant>);
     own(id) fn set_tenant_state(id: TenantId, state: TenantState, now: Timestamp) -> bool;
-    own(id) fn purge_tenant(id: TenantId) -> ();
+    own(id) fn purge_tenant(id: TenantId, now: Timestamp) -> Purge;
+    read fn purge(id: TenantId) -> Option<Purge>;
+    read fn purges(done_since: Timestamp, limit: u32) -> Vec<Purge>;
+    free fn files_purged(id: TenantId, through: Epoch, deleted: Deleted, is_done: bool, now: Timestamp) -> ();
+    own(id) fn hold_tenant(id: TenantId, reason: String, now: Timestamp) -> bool;
+    own(id) fn release_tenant(id: TenantId, now: Timestamp) -> bool;
+    free fn note_activity(kind: ActivityKind, tenant: Option<TenantId>, details: String, now: Timestamp) -> ();
+    read fn activity(filter: ActivityFilter, limit: u32) -> Vec<ActivityEntry>;
     own(id) fn set_problem(
         id: TenantId,
         content_type: Option<ContentType>,
@@ -142,6 +150,7 @@ calls! {
     ) -> (),
         saw |executing, lease| executing.committed(tenant, number, lease, &added);
     read fn obsolete(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
+    read fn deletable(tenant: TenantId) -> Vec<(SegmentRow, Timestamp)>;
     own(tenant) fn obsolete_deleted(tenant: TenantId, segments: Vec<SegmentRow>) -> ();
     own(tenant) fn set_segment_problem(
         tenant: TenantId,

@@ -40,7 +40,7 @@ impl fmt::Display for Described<'_> {
         };
         // Where the run's folder lies is the machine's affair, and so is the number of this process in a temporary name.
         let name = path.strip_prefix(self.0).unwrap_or(Path::new("(above)")).display().to_string();
-        let number = format!(".{}.tmp", std::process::id());
+        let number = format!(".{}.tmp", archive::disk::process());
         write!(f, "archive: {verb} {}", name.replace(&number, ".tmp"))
     }
 }

@@ -1,4 +1,4 @@
-//! `archive verify`, `archive compact` and `archive publish`.
+//! `archive verify`, `archive compact` and `archive publish`; `archive vacuum` is [`vacuum`]'s.
 //!
 //! Verify never writes to the archive, and notes in the ledger what it finds; compact and publish never run beside a collector,
 //! which does both by itself.
@@ -7,16 +7,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use server::archive::{Damage, Depth, Segment, Verified};
+use server::archive::{Damage, Depth, Reading, Segment, Verified};
 use server::clock::SystemClock;
-use server::collector::Held;
 use server::collector::segments::{row_of, segment_of};
+use server::collector::{Held, Keep};
 use server::engine::model::Expired;
 use server::ledger::Ledger;
 use server::ledger::postgres::Company;
 use server::protocol::ids::TenantId;
 
-use super::{load, store};
+use super::{load, store, vacuum};
 use crate::cli::{ArchiveCommand, Global};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
@@ -27,11 +27,14 @@ pub(crate) async fn run(global: &Global, command: ArchiveCommand) -> Result<(), 
         ArchiveCommand::Verify { tenant } => verify(global, &tenant).await,
         ArchiveCommand::Compact { tenant } => compact(global, &tenant).await,
         ArchiveCommand::Publish { tenant, rebuild } => publish(global, &tenant, rebuild).await,
+        ArchiveCommand::Vacuum { tenant, yes: false } => vacuum::list(global, &tenant).await,
+        ArchiveCommand::Vacuum { tenant, yes: true } => vacuum::delete(global, &tenant).await,
     }
 }
 
 async fn verify(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
     let config = load(global)?;
+    let _reading = Reading::begin(&config.archive_root);
     let ledger = store::open_ledger_read_only(&config)?;
     let archive = store::read_archive(&config, ledger.as_ref()).await?;
     let mut segments: Vec<Segment> = Vec::new();
@@ -169,7 +172,7 @@ async fn compact(global: &Global, ids: &[TenantId]) -> Result<(), Failure> {
                 None => continue,
             },
         };
-        let keep = (config.retention, config.tables);
+        let keep = Keep { retention: config.retention, tables: config.tables, is_shared: held.is_some() };
         let done = server::collector::compact(ledger.as_ref(), &archive, &SystemClock, keep, tenant.id)
             .await
             .map_err(|error| Failure::from_chain(Code::Storage, &error))?;

@@ -59,7 +59,7 @@ pub(crate) async fn open(config: &Config, webhooks: Webhooks, company: Company) 
         tracing::warn!("{note}");
     }
     let lock = store::lock(config)?;
-    let ledger = store::open_any_ledger(config)?;
+    let ledger = store::open_any_ledger(config)?.acting_as(&store::worker_name());
     let claim = ledger.claim(company).await.map_err(store::claim_failure)?;
     let sharing = store::sharing(config, &ledger);
     let sharing = sharing.map(|sharing| Sharing { alone: company == Company::Alone, ..sharing });

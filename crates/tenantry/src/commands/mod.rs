@@ -2,6 +2,7 @@
 //!
 //! Never decides anything about collection: commands read, ask, and print.
 
+pub(crate) mod activity;
 pub(crate) mod archive;
 pub(crate) mod certificate;
 pub(crate) mod collect;
@@ -23,6 +24,7 @@ pub(crate) mod serve;
 pub(crate) mod store;
 pub(crate) mod subscription;
 pub(crate) mod tenant;
+mod vacuum;
 
 use crate::cli::Global;
 use crate::config::Config;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use server::archive::Segment;
 use server::archive::sql::{self, QueryEngine, QueryError, QueryOptions, write_results};
+use server::archive::{Reading, Segment};
 use server::collector::segments::segment_of;
 use server::ledger::LedgerError;
 
@@ -27,6 +27,7 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
     }
     let sql = statement(args.sql.as_deref().unwrap_or_default())?;
     let config = load(global)?;
+    let _reading = Reading::begin(&config.archive_root);
     let ledger = store::open_ledger_read_only(&config)?;
     let archive = store::read_archive(&config, ledger.as_ref()).await?;
     let spill = config.data_dir.join("query-spill");

@@ -225,7 +225,7 @@ pub(crate) fn open_any_ledger(config: &Config) -> Result<OpenLedger, Failure> {
     if is_new {
         refuse_new_ledger(&archive_options(config)?).map_err(|error| not_of_this_archive(config, &error))?;
     }
-    location.open().map_err(ledger_failure)
+    location.open().map(|ledger| ledger.acting_as(&operator_name())).map_err(ledger_failure)
 }
 
 /// How a process comes by the tenants of a shared ledger; `None` for an embedded one, which has one collector.
@@ -235,11 +235,22 @@ pub(crate) fn sharing(config: &Config, ledger: &OpenLedger) -> Option<Sharing> {
 }
 
 /// As people tell this process from others.
-fn worker_name() -> String {
+pub(crate) fn worker_name() -> String {
+    format!("{}, process {}", machine_name(), std::process::id())
+}
+
+/// Who gives a command, as the environment says: what the log of activity calls whoever is not a collector.
+fn operator_name() -> String {
+    let user = ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    let user: String = user.trim().chars().filter(|c| !c.is_control()).take(100).collect();
+    let user = if user.is_empty() { "unnamed user" } else { user.as_str() };
+    format!("{user} on {}", machine_name())
+}
+
+fn machine_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
     let host: String = host.unwrap_or_default().trim().chars().filter(|c| !c.is_control()).take(100).collect();
-    let host = if host.is_empty() { "unnamed machine" } else { host.as_str() };
-    format!("{host}, process {}", std::process::id())
+    if host.is_empty() { "unnamed machine".to_owned() } else { host }
 }
 
 /// Whether there is a ledger to be read.
@@ -351,7 +362,8 @@ pub(crate) async fn selected_tenants(ledger: &dyn Ledger, ids: &[TenantId]) -> R
 /// A ledger's error with its exit code.
 pub(crate) fn ledger_failure(error: LedgerError) -> Failure {
     let code = match error {
-        LedgerError::UnknownTenant { .. } => Code::Usage,
+        LedgerError::UnknownTenant { .. } | LedgerError::Held { .. } => Code::Usage,
+        LedgerError::BeingPurged { .. } => Code::Incomplete,
         _ => Code::Storage,
     };
     Failure::from_chain(code, &error)

@@ -1,4 +1,4 @@
-//! `tenant add|list|show|pause|resume|retry|remove`: which tenants are collected.
+//! `tenant add|list|show|pause|resume|retry|hold|release|remove`: which tenants are collected, and whose records are kept.
 //!
 //! Never needs Microsoft: it writes the ledger, and a running collector notices within seconds. `tenant add` asks, if it
 //! can, which cloud the tenant lives in, and
@@ -7,10 +7,13 @@
 use std::time::Duration;
 
 use serde_json::json;
+use server::archive::{Archive, Purged};
+use server::clock::SystemClock;
 use server::coverage::CoverageReport;
+use server::engine::evidence::Purge;
 use server::engine::model::{Tenant, TenantState};
 use server::engine::tile::collect_from;
-use server::ledger::Ledger;
+use server::ledger::{Ledger, LedgerError};
 use server::protocol::ids::TenantId;
 use server::residence::{LookUp, look_up};
 use server::transport::{HttpTransport, Timeouts};
@@ -31,6 +34,8 @@ pub(crate) async fn run(global: &Global, command: TenantCommand) -> Result<(), F
         TenantCommand::Pause { id } => set_state(global, &config, id, TenantState::Paused).await,
         TenantCommand::Resume { id } => set_state(global, &config, id, TenantState::Active).await,
         TenantCommand::Retry { id } => retry(global, &config, id).await,
+        TenantCommand::Hold { id, reason } => hold(global, &config, id, reason).await,
+        TenantCommand::Release { id } => release(global, &config, id).await,
         TenantCommand::Remove { id, purge: false, .. } => remove(global, &config, id).await,
         TenantCommand::Remove { id, purge: true, yes } => purge(global, &config, id, yes).await,
     }
@@ -82,22 +87,29 @@ async fn check_cloud(config: &Config, id: TenantId) -> Result<(), Failure> {
 async fn list(global: &Global, config: &Config) -> Result<(), Failure> {
     let ledger = store::open_ledger_read_only(config)?;
     let tenants = store::selected_tenants(ledger.as_ref(), &[]).await?;
+    let purges = ledger.purges(store::now(), 1_000).await.map_err(store::ledger_failure)?;
+    let open: Vec<&Purge> = purges.iter().filter(|purge| purge.done_at.is_none()).collect();
     if global.json {
-        return present::print_json(&serde_json::Value::Array(tenants.iter().map(to_json).collect()));
+        let rows = tenants.iter().map(to_json).chain(open.iter().map(|purge| purging(purge)));
+        return present::print_json(&serde_json::Value::Array(rows.collect()));
     }
-    let rows = tenants
+    let mut rows: Vec<Vec<String>> = tenants
         .iter()
         .map(|tenant| {
             vec![
                 tenant.id.to_string(),
                 tenant.label.clone(),
-                tenant.state.as_str().to_owned(),
+                format!("{}{}", tenant.state.as_str(), if tenant.hold.is_some() { ", held" } else { "" }),
                 tenant.added_at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
                 present::count(tenant.last_commit.0),
                 tenant.problem.as_ref().map(|problem| problem.message.clone()).unwrap_or_default(),
             ]
         })
         .collect();
+    rows.extend(open.iter().map(|purge| {
+        let told = format!("purge ordered by {} and not done yet", purge.ordered_by);
+        vec![purge.tenant.to_string(), String::new(), "purging".to_owned(), String::new(), String::new(), told]
+    }));
     present::print(&present::table(&["tenant", "label", "state", "added", "commits", "problem"], &["commits"], rows))
 }
 
@@ -138,6 +150,9 @@ async fn show(global: &Global, config: &Config, id: TenantId) -> Result<(), Fail
         present::count(segments.len() as u64),
         present::size(bytes),
     );
+    if let Some(hold) = &tenant.hold {
+        text.push_str(&format!("held     {} (since {}, by {})\n", hold.reason, hold.since.to_rfc3339(), hold.by));
+    }
     if let Some(problem) = &tenant.problem {
         text.push_str(&format!("problem  {} (since {})\n", problem.message, problem.since.to_rfc3339()));
     }
@@ -228,9 +243,23 @@ fn still_subscribed(id: TenantId, problem: &str) -> String {
     )
 }
 
+/// An order in the ledger first, with which all that it knows of the tenant goes; then the files, by whoever comes to it: here,
+/// in a collector, or here once more.
 async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Result<(), Failure> {
     let ledger = store::open_ledger(config)?;
-    let tenant = known(ledger.as_ref(), id).await?;
+    let Some(tenant) = ledger.tenant(id).await.map_err(store::ledger_failure)? else {
+        // Ordered before: what is left goes, and when nothing is, it says what went.
+        let order = ledger.purge(id).await.map_err(store::ledger_failure)?.ok_or_else(|| unknown(id))?;
+        if !yes {
+            return present::print(&format!("would go on deleting what is left of tenant {id}; add --yes to do it"));
+        }
+        let archive = store::open_archive(config, ledger.as_ref()).await?;
+        let gone = delete_files(ledger.as_ref(), &archive, order).await?;
+        return show_purged(global, &gone, None);
+    };
+    if let Some(hold) = tenant.hold {
+        return Err(store::ledger_failure(LedgerError::Held { tenant: id, reason: hold.reason }));
+    }
     let segments = ledger.segments(id).await.map_err(store::ledger_failure)?;
     let records: u64 = segments.iter().map(|segment| segment.rows).sum();
     if !yes {
@@ -240,8 +269,6 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
             segments.len()
         ));
     }
-    // The workers of a shared ledger are elsewhere.
-    let is_shared = config.is_shared();
     // Beside a collector it goes as well: that one leaves the tenant, and takes with it what it was just writing.
     let lock = store::lock(config);
     if let Err(failure) = &lock
@@ -253,7 +280,8 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
         ledger.set_tenant_state(id, TenantState::Removed, store::now()).await.map_err(store::ledger_failure)?;
     }
     close_doors(ledger.as_ref(), id).await?;
-    if lock.is_err() || is_shared {
+    // The workers of a shared ledger are elsewhere.
+    if lock.is_err() || config.is_shared() {
         wait_to_be_noticed().await;
     }
     // Whoever wants the records gone is not held up by Microsoft; what could not be stopped is said.
@@ -263,21 +291,84 @@ async fn purge(global: &Global, config: &Config, id: TenantId, yes: bool) -> Res
     }
     // Asked for while the ledger still knows whose it is.
     let archive = store::open_archive(config, ledger.as_ref()).await?;
-    // The ledger first: from then on no query names the files. What a crash leaves behind is no segment of anybody.
-    ledger.purge_tenant(id).await.map_err(store::ledger_failure)?;
-    match archive.purge_tenant(id) {
-        // It may write at this very moment, and removes what it has written when it is done.
-        Err(error) if lock.is_err() || is_shared => {
-            tracing::warn!(tenant = %id, %error, "what the collector is writing goes as soon as it has left the tenant");
+    let order = ledger.purge_tenant(id, store::now()).await.map_err(store::ledger_failure)?;
+    let gone = delete_files(ledger.as_ref(), &archive, order).await?;
+    show_purged(global, &gone, Some(&offboarded))
+}
+
+/// How often it is tried, a second apart: a collector that was writing when the order was given has left by then.
+const TRIES: u32 = 10;
+
+/// Carries an order out, and returns it as it stands then.
+async fn delete_files(ledger: &dyn Ledger, archive: &Archive, order: Purge) -> Result<Purge, Failure> {
+    let mut tries = 0;
+    let problem = loop {
+        tries += 1;
+        match server::collector::purge(ledger, archive, &SystemClock, &order).await {
+            Ok(Purged { left: 0, .. }) => break None,
+            Ok(Purged { left, .. }) if tries == TRIES => break Some(format!("{left} files are still there")),
+            Err(error) if tries == TRIES => break Some(server::chain(&error)),
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }
-        purged => purged.map_err(store::archive_failure)?,
+    };
+    let id = order.tenant;
+    if let Some(problem) = problem {
+        return Err(Failure::new(
+            Code::Incomplete,
+            format!(
+                "the purge of tenant {id} is ordered and not done ({problem}): a running collector goes on with it, and so \
+                 does `tenantry tenant remove {id} --purge --yes`"
+            ),
+        ));
     }
+    Ok(ledger.purge(id).await.map_err(store::ledger_failure)?.unwrap_or(order))
+}
+
+fn show_purged(global: &Global, gone: &Purge, offboarded: Option<&Offboarded>) -> Result<(), Failure> {
+    let Purge { tenant, records, segments, deleted, .. } = gone;
     if global.json {
         return present::print_json(&json!({
-            "tenant_id": id, "purged_records": records, "subscriptions_stopped": stopped(&offboarded),
+            "tenant_id": tenant, "purged_records": records, "purged_segments": segments,
+            "deleted_files": deleted.files, "deleted_bytes": deleted.bytes,
+            "ordered_at": gone.ordered_at.to_rfc3339(), "ordered_by": gone.ordered_by,
+            "subscriptions_stopped": offboarded.map(stopped),
         }));
     }
-    present::print(&format!("tenant {id} is gone, with {} records", present::count(records)))
+    present::print(&format!(
+        "tenant {tenant} is gone, with {} records in {} segments; {} files, {}, were deleted and none is left",
+        present::count(*records),
+        present::count(*segments),
+        present::count(deleted.files),
+        present::size(deleted.bytes),
+    ))
+}
+
+async fn hold(global: &Global, config: &Config, id: TenantId, reason: String) -> Result<(), Failure> {
+    if reason.trim().is_empty() || reason.len() > 1_000 || reason.chars().any(char::is_control) {
+        return Err(Failure::new(Code::Usage, "--reason must have 1 to 1000 bytes and no control characters"));
+    }
+    let ledger = store::open_ledger(config)?;
+    if !ledger.hold_tenant(id, reason, store::now()).await.map_err(store::ledger_failure)? {
+        return Err(unknown(id));
+    }
+    if global.json {
+        return present::print_json(&json!({ "tenant_id": id, "held": true }));
+    }
+    present::print(&format!("tenant {id} is held: nothing of it is deleted until `tenantry tenant release {id}`"))
+}
+
+async fn release(global: &Global, config: &Config, id: TenantId) -> Result<(), Failure> {
+    let ledger = store::open_ledger(config)?;
+    known(ledger.as_ref(), id).await?;
+    let released = ledger.release_tenant(id, store::now()).await.map_err(store::ledger_failure)?;
+    if global.json {
+        return present::print_json(&json!({ "tenant_id": id, "held": false, "released": released }));
+    }
+    present::print(&if released {
+        format!("tenant {id} is not held any more: what is past its retention goes from now on")
+    } else {
+        format!("tenant {id} was not held")
+    })
 }
 
 async fn known(ledger: &dyn Ledger, id: TenantId) -> Result<Tenant, Failure> {
@@ -288,6 +379,17 @@ fn unknown(id: TenantId) -> Failure {
     Failure::new(Code::Usage, format!("tenant {id} is not known here: `tenantry tenant list` shows those that are"))
 }
 
+/// One that is not here any more, and of which files may be.
+fn purging(purge: &Purge) -> serde_json::Value {
+    json!({
+        "tenant_id": purge.tenant,
+        "state": "purging",
+        "ordered_at": purge.ordered_at.to_rfc3339(),
+        "ordered_by": purge.ordered_by,
+        "deleted_files": purge.deleted.files,
+    })
+}
+
 fn to_json(tenant: &Tenant) -> serde_json::Value {
     json!({
         "tenant_id": tenant.id,
@@ -296,6 +398,9 @@ fn to_json(tenant: &Tenant) -> serde_json::Value {
         "added_at": tenant.added_at.to_rfc3339(),
         "collect_from": tenant.collect_from.to_rfc3339(),
         "last_commit": tenant.last_commit.0,
+        "hold": tenant.hold.as_ref().map(|hold| json!({
+            "since": hold.since.to_rfc3339(), "by": hold.by, "reason": hold.reason,
+        })),
         "problem": tenant.problem.as_ref().map(|problem| json!({
             "kind": problem.kind, "message": problem.message, "since": problem.since.to_rfc3339(),
         })),

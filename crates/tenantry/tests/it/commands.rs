@@ -1,7 +1,7 @@
 //! Every command does what its help says, in the form its flags ask for.
 
 use emulator::{EmulatorOptions, WorldOptions};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Home, Microsoft, on_time};
 
@@ -41,12 +41,84 @@ fn tenants_are_added_listed_paused_resumed_and_removed() {
     assert_eq!(json(&home.succeed(&["--json", "tenant", "list"])).as_array().unwrap().len(), 1);
     let would = home.succeed(&["tenant", "remove", &first, "--purge"]);
     assert!(would.contains("would delete"), "{would}");
-    home.succeed(&["tenant", "remove", &first, "--purge", "--yes"]);
+    let gone = json(&home.succeed(&["--json", "tenant", "remove", &first, "--purge", "--yes"]));
+    assert!(gone["deleted_files"].as_u64().unwrap() > 0 && gone["deleted_bytes"].as_u64().unwrap() > 0, "{gone}");
     let rows = json(&home.succeed(&["query", "--format", "json", "SELECT DISTINCT tenant_id FROM audit"]));
     assert_eq!(rows.as_array().unwrap().len(), 1);
     assert!(!home.data().join("archive").join(format!("tenant={first}")).exists());
     home.fail(&["tenant", "show", &first], 2);
     home.succeed(&["tenant", "show", &second]);
+
+    // Repeated, it looks once more, takes what a straggler has left, and tells what went.
+    let folder = home.data().join("archive").join(format!("tenant={first}/date=2026-03-04"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("1-0.parquet"), b"late").unwrap();
+    let again = json(&home.succeed(&["--json", "tenant", "remove", &first, "--purge", "--yes"]));
+    assert!(!folder.exists());
+    assert_eq!(again["purged_records"], gone["purged_records"]);
+    assert_eq!(again["deleted_files"].as_u64(), gone["deleted_files"].as_u64().map(|files| files + 1));
+    let log = json(&home.succeed(&["--json", "activity", "--tenant", &first]));
+    let told: Vec<_> = log.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect();
+    let expected =
+        ["purged", "purged", "purge_ordered", "tenant_removed", "tenant_resumed", "tenant_paused", "tenant_added"];
+    assert_eq!(told, expected);
+    assert_eq!(log[0]["details"]["files"], again["deleted_files"]);
+    assert_eq!(log[2]["details"]["records"], gone["purged_records"]);
+    assert!(log[0]["by"].as_str().unwrap().contains(" on "), "{log}");
+    let text = home.succeed(&["activity", "--kind", "purged", "--limit", "1", "--since", "1d"]);
+    assert!(text.contains(&first) && text.contains("files ") && text.lines().count() <= 3, "{text}");
+}
+
+#[test]
+fn files_of_tenants_that_nobody_knows_are_named_and_go_only_when_told_to() {
+    let microsoft = small(2_206);
+    let home = Home::new(&microsoft);
+    home.succeed(&["collect", "--once"]);
+    assert!(home.succeed(&["archive", "vacuum"]).contains("the ledger knows every tenant"));
+    let known = microsoft.tenants()[0].to_string();
+    let stranger = "9f1c6a5e-0000-4000-8000-000000000001";
+    let archive = home.data().join("archive");
+    for folder in [format!("tenant={stranger}/date=2026-03-04"), format!("_dedup/tenant={stranger}")] {
+        std::fs::create_dir_all(archive.join(&folder)).unwrap();
+        std::fs::write(archive.join(&folder).join("1-0.parquet"), b"12345").unwrap();
+    }
+    let found = json(&home.succeed(&["--json", "archive", "vacuum"]));
+    assert_eq!(found, json!([{ "tenant_id": stranger, "files": 2, "bytes": 10, "deleted": false }]));
+    assert!(home.succeed(&["archive", "vacuum"]).contains("--yes"));
+    assert_eq!(json(&home.succeed(&["--json", "archive", "vacuum", "--tenant", &known, "--yes"])), json!([]));
+    let gone = json(&home.succeed(&["--json", "archive", "vacuum", "--yes"]));
+    assert_eq!(gone, json!([{ "tenant_id": stranger, "files": 2, "bytes": 10, "deleted": true }]));
+    assert!(!archive.join(format!("tenant={stranger}")).exists());
+    assert!(archive.join(format!("tenant={known}")).exists());
+    home.succeed(&["archive", "verify"]);
+    let log = json(&home.succeed(&["--json", "activity", "--kind", "vacuumed"]));
+    assert_eq!((&log[0]["tenant_id"], &log[0]["details"]["files"]), (&json!(stranger), &json!(2)), "{log}");
+}
+
+#[test]
+fn a_held_tenant_is_not_purged_until_it_is_released() {
+    let microsoft = small(2_204);
+    let home = Home::new(&microsoft);
+    let tenant = microsoft.tenants()[0].to_string();
+    home.succeed(&["collect", "--once"]);
+    home.fail(&["tenant", "hold", &tenant, "--reason", " "], 2);
+    home.succeed(&["tenant", "hold", &tenant, "--reason", "case 17"]);
+    let listed = json(&home.succeed(&["--json", "tenant", "list"]));
+    let of = |list: &Value| list.as_array().unwrap().iter().find(|row| row["tenant_id"] == tenant.as_str()).cloned();
+    assert_eq!(of(&listed).unwrap()["hold"]["reason"], "case 17");
+    assert!(home.succeed(&["tenant", "list"]).contains("active, held"));
+    assert!(home.succeed(&["tenant", "show", &tenant]).contains("held     case 17"));
+    let refused = home.fail(&["tenant", "remove", &tenant, "--purge", "--yes"], 2);
+    assert!(refused.contains("case 17") && refused.contains("tenant release"), "{refused}");
+    assert_eq!(
+        of(&json(&home.succeed(&["--json", "tenant", "list"]))).unwrap()["state"],
+        "active",
+        "nothing has begun"
+    );
+    home.succeed(&["tenant", "release", &tenant]);
+    assert!(home.succeed(&["tenant", "release", &tenant]).contains("was not held"));
+    home.succeed(&["tenant", "remove", &tenant, "--purge", "--yes"]);
+    assert!(!home.data().join("archive").join(format!("tenant={tenant}")).exists());
 }
 
 #[test]

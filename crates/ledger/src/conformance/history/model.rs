@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use engine::coverage::Evidence;
+use engine::lease::Epoch;
 use engine::model::{
     CommitNumber, Coverage, Gap, LossKind, LostContent, Pending, QuarantineRow, SegmentRow, Subscription, Tenant,
     TenantState, Tile,
@@ -20,6 +21,8 @@ use super::op::Op;
 pub(super) struct Model {
     greatest: u64,
     tenants: BTreeMap<TenantId, ModelTenant>,
+    /// The last epoch of those that were purged.
+    purged: BTreeMap<TenantId, u64>,
 }
 
 #[derive(Clone)]
@@ -195,6 +198,7 @@ impl Model {
                 if tenant.tenant.state != TenantState::Removed {
                     return Err("NotRemoved");
                 }
+                self.purged.insert(*id, tenant.tenant.epoch.0);
                 self.tenants.remove(id);
                 return Ok(done());
             }
@@ -222,6 +226,8 @@ impl Model {
                 there.tenant.label = label.to_owned();
             }
         } else {
+            let greatest = self.purged.values().max().copied().unwrap_or_default();
+            let epoch = self.purged.get(&id).map_or(0, |through| through + 1).max(greatest);
             let tenant = Tenant {
                 id,
                 label: label.to_owned(),
@@ -230,6 +236,8 @@ impl Model {
                 collect_from: Grid::HOUR.floor(collect_from),
                 last_commit: CommitNumber(0),
                 problem: None,
+                hold: None,
+                epoch: Epoch(epoch),
                 revision: 0,
             };
             let empty = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());

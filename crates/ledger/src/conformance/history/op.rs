@@ -133,7 +133,10 @@ impl Op {
                 told(ledger.add_tenant(id, label, collect_from, now).await)
             }
             Self::SetState { id, state } => told(ledger.set_tenant_state(id, state, noon()).await),
-            Self::Purge { id } => done(ledger.purge_tenant(id).await),
+            Self::Purge { id } => done(match ledger.purge_tenant(id, noon()).await {
+                Ok(purge) => ledger.files_purged(id, purge.through, purge.deleted, true, noon()).await,
+                Err(error) => Err(error),
+            }),
             Self::SetProblem { id, content_type, problem } => {
                 done(ledger.set_problem(id, content_type, problem, noon()).await)
             }

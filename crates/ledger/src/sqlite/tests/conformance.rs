@@ -25,6 +25,7 @@ fn every_case_of_the_suite_is_named_in_its_list() {
         include_str!("../../conformance/consents.rs"),
         include_str!("../../conformance/contents.rs"),
         include_str!("../../conformance/coverage.rs"),
+        include_str!("../../conformance/evidence.rs"),
         include_str!("../../conformance/handles.rs"),
         include_str!("../../conformance/hindrances.rs"),
         include_str!("../../conformance/history/mod.rs"),

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use engine::consent::{
     Acceptance, Claimant, ConsentFlow, DoorRules, FLOW_LIFETIME, Invitation, Leg, PERMISSION_PATIENCE, Standing, Taken,
     TenantRefusal, VISIT_LIFETIME, Visit, may_connect, may_take_on,
 };
 use engine::model::TenantState;
 use engine::tile::collect_from;
+use engine::time::later;
 use ledger::{Ledger, LedgerError};
 use protocol::consent::{
     Answer, CallbackFault, ConsentAsk, ConsentFault, Directory, RedeemError, SignIn, admin_consent_page,
@@ -366,9 +366,4 @@ fn passes(fault: ConsentFault) -> bool {
 
 fn may_arrive(ended: &Ended) -> bool {
     matches!(ended.ending, Ending::Microsoft(fault) if passes(fault))
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
-    time.checked_add_signed(by).unwrap_or(Timestamp::MAX_UTC)
 }
