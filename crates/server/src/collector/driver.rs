@@ -187,8 +187,13 @@ impl Driver<'_> {
     /// When something becomes due that a round waits for. A round of the daemon waits for nothing but what is under way:
     /// its supervisor does.
     fn next_timer(&self) -> Option<Instant> {
-        let planned = (!self.work.tasks.is_empty()).then_some(self.work.plan_at);
-        if !self.mode.ends() || self.memory.is_held() {
+        let is_busy = !self.work.tasks.is_empty();
+        if let Some(until) = self.memory.held_until() {
+            // Nothing is planned before that: to wait for a plan that is due already would be no waiting.
+            return is_busy.then_some(until);
+        }
+        let planned = is_busy.then_some(self.work.plan_at);
+        if !self.mode.ends() {
             return planned;
         }
         let listing = self.work.retries.iter().map(|retry| retry.at).min();

@@ -88,7 +88,12 @@ pub(super) struct Once {
 
 impl Memory {
     pub(super) fn is_held(&self) -> bool {
-        self.hold.is_some_and(|hold| Instant::now() < hold.until)
+        self.held_until().is_some()
+    }
+
+    /// Until when the tenant is held up; `None` when it is not.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.hold.map(|hold| hold.until).filter(|until| Instant::now() < *until)
     }
 
     /// The tenant's row says that this was its last commit. What was committed since it was read last was progress, and

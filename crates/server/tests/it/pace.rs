@@ -146,3 +146,32 @@ async fn a_storm_is_waited_out_and_costs_nothing() {
         rig.catch_up_and_check().await;
     }
 }
+
+/// What was being read when the tenant stopped letting anybody in comes to its end; nobody runs in circles until then.
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_ends_while_the_tenant_is_held_up() {
+    let slow = "[[rule]]\noperations = [\"retrieve\"]\neffect = \"slow\"\nbytes_per_second = 5\nevery = 1\n";
+    let shut = "[[rule]]\noperations = [\"content\"]\neffect = \"unauthorized\"\nevery = 1\n\
+                [[rule]]\noperations = [\"token\"]\neffect = \"aadsts\"\nnumber = 65001\nevery = 1\n";
+    let mut rig = Rig::new(small_world(53, 1, 20), FaultPlan::parse(slow).unwrap()).await;
+    rig.settings.collect.poll_interval = Duration::from_secs(60);
+    let tenant = rig.tenants()[0];
+    let collector = rig.collector();
+    let story = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        rig.emulator.world().set_faults(FaultPlan::parse(&format!("{slow}{shut}")).unwrap());
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let held = collector.board().tenant(tenant).unwrap();
+        assert_eq!(held.problem.as_ref().map(|problem| problem.kind.as_str()), Some("consent_missing"), "{held:?}");
+        assert!(held.pending > 0, "not everything has come to its end yet");
+        tokio::time::sleep(40 * Duration::from_secs(60)).await;
+    };
+    tokio::select! {
+        report = collector.run(std::future::pending()) => panic!("{report:?}"),
+        () = story => {}
+    }
+    assert!(!rig.ledger.segments(tenant).await.unwrap().is_empty());
+    drop(collector);
+    rig.emulator.world().set_faults(FaultPlan::default());
+    rig.catch_up_and_check().await;
+}
