@@ -37,6 +37,10 @@ const LAST_LISTING_MARGIN: Duration = Duration::from_secs(30 * 60);
 /// backlog loses its oldest end while the newest is read. Larger: after an outage fresh records wait behind old ones.
 const LEAVES_REACH_SOON: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A feed that has brought nothing for so long is polled less often. Shorter: feeds with a few records an hour bring them
+/// later. Longer: tenants where nothing happens cost more after each restart.
+const QUIET_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// Fixed spans of UTC time, all of one length, counted from midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
@@ -149,6 +153,9 @@ pub struct Schedule {
     pub grid: Grid,
     /// How often the present tile is listed.
     pub poll_interval: Duration,
+    /// Moves the points of time at which that is done. The same for all feeds of a tenant, so that they are asked in one go;
+    /// another one for each tenant, so that not all are at once.
+    pub phase: Duration,
     /// Content created before is not asked for.
     pub collect_from: Timestamp,
 }
@@ -289,10 +296,22 @@ impl Schedule {
         after
     }
 
+    /// The next point of time at which the tenant's feeds are asked; for a feed asked at one of them just now, the one after
+    /// that.
+    fn next_poll(&self, now: Timestamp) -> Timestamp {
+        let interval = i64::try_from(self.poll_interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let phase = (self.phase.as_millis() % u128::from(interval.unsigned_abs())) as i64;
+        // Counted from the epoch, as tiles are. Half an interval: asking takes its time, and may begin a little early.
+        let half = later(now, self.poll_interval / 2).timestamp_millis();
+        let point = (half - phase).div_euclid(interval) + 1;
+        let next = point.checked_mul(interval).and_then(|point| Timestamp::from_timestamp_millis(point + phase));
+        next.unwrap_or_else(|| later(now, self.poll_interval))
+    }
+
     fn next_listing(&self, tile: &Tile, now: Timestamp, jitter: Jitter) -> Option<Timestamp> {
         let last = earlier(later(tile.start, LISTING_REACH), jitter.spread(LAST_LISTING_MARGIN));
         if tile.listed_until.is_none_or(|listed| listed < tile.until) {
-            return Some(later(now, jitter.spread(self.poll_interval)));
+            return Some(self.next_poll(now));
         }
         if now >= last {
             return None;
@@ -303,6 +322,19 @@ impl Schedule {
         let next = LIST_AGAIN_AFTER.iter().find(|after| **after > elapsed.mul_f64(1.5));
         Some(next.map_or(last, |after| later(tile.until, jitter.spread(*after)).min(last)))
     }
+}
+
+/// How often a feed is polled that has brought nothing for so long: each `poll_interval` at first, and from an hour on
+/// after a sixteenth of the silence, in whole multiples of `poll_interval`, each `quiet_poll_interval` at least.
+///
+/// A sixteenth: what comes then has waited that much longer than usual, as a share of how long nothing came.
+pub fn poll_interval_after(silence: Duration, poll_interval: Duration, quiet_poll_interval: Duration) -> Duration {
+    if silence < QUIET_AFTER {
+        return poll_interval;
+    }
+    let multiple = (silence / 16).as_nanos() / poll_interval.as_nanos().max(1);
+    let multiple = u32::try_from(multiple).unwrap_or(u32::MAX);
+    poll_interval.saturating_mul(multiple.max(1)).min(quiet_poll_interval.max(poll_interval))
 }
 
 /// The tile, to be listed again at once: what was listed in it can not be found any more.

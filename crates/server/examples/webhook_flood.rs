@@ -104,6 +104,7 @@ fn settings(folder: &Path) -> Result<Settings, Failure> {
         collect: CollectSettings {
             content_types: vec![ContentType::General],
             poll_interval: Duration::from_secs(60),
+            quiet_poll_interval: Duration::from_secs(300),
             commit_interval: Duration::from_secs(5),
             requests_per_minute: 1500,
             tile: engine::tile::Grid::HOUR,

@@ -44,6 +44,7 @@ pub(crate) fn settings(
         collect: CollectSettings {
             content_types: tuning.content_types.clone(),
             poll_interval: tuning.poll_interval,
+            quiet_poll_interval: CollectSettings::usual_quiet_poll_interval(tuning.poll_interval),
             commit_interval: tuning.commit_interval,
             requests_per_minute: tuning.requests_per_minute,
             tile: tuning.tile,

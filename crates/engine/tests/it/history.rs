@@ -184,6 +184,7 @@ fn live(life: &Life) -> Feed {
         schedule: Schedule {
             grid: Grid::new(Duration::from_secs(life.grid_seconds)).unwrap(),
             poll_interval: Duration::from_secs(60),
+            phase: Duration::ZERO,
             collect_from: Grid::HOUR.floor(now + TimeDelta::hours(life.collect_from_hours)),
         },
         first_seen_at: now,

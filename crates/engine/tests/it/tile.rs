@@ -1,17 +1,18 @@
 //! Which tiles there are, in which order they are listed, and when again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Timelike};
 use engine::model::Tile;
-use engine::tile::{Grid, ListingTask, Mode, Reason, Schedule, list_again_now};
+use engine::tile::{Grid, ListingTask, Mode, Reason, Schedule, list_again_now, poll_interval_after};
 use protocol::activity::Window;
 use protocol::time::Timestamp;
 
 use crate::{STILL, at, hours, minutes, noon, seconds};
 
 fn schedule(collect_from: Timestamp) -> Schedule {
-    Schedule { grid: Grid::HOUR, poll_interval: Duration::from_secs(60), collect_from }
+    Schedule { grid: Grid::HOUR, poll_interval: Duration::from_secs(60), phase: Duration::ZERO, collect_from }
 }
 
 fn windows(tasks: &[ListingTask]) -> Vec<(Reason, Timestamp, Timestamp)> {
@@ -127,6 +128,51 @@ fn the_present_tile_is_listed_every_poll_interval_from_the_same_start() {
     assert_eq!(feed.wake_at(noon() + minutes(10), &tiles), noon() + minutes(11));
     let tasks = feed.plan(noon() + minutes(11), &tiles, Mode::AllDay);
     assert_eq!(windows(&tasks), [(Reason::Fresh, noon(), noon() + minutes(11))]);
+}
+
+#[test]
+fn all_feeds_of_a_tenant_are_polled_at_the_same_points_of_time() {
+    for (poll, phase) in [(60, 0), (60, 17), (300, 299), (7, 1_000_003), (3_600, 2_000)] {
+        let feed = Schedule {
+            poll_interval: Duration::from_secs(poll),
+            phase: Duration::from_secs(phase),
+            grid: Grid::new(Duration::from_secs(86_400)).unwrap(),
+            ..schedule(noon() - hours(12))
+        };
+        let interval = seconds(poll as i64);
+        let points: BTreeSet<i64> = (0..60)
+            .map(|number| {
+                // As if each had been asked for the first time at another moment.
+                let mut now = noon() - hours(3) + TimeDelta::milliseconds(number * 777);
+                for _ in 0..3 {
+                    let tile = Tile { until: noon() + hours(100), ..feed.plan(now, &[], Mode::AllDay)[0].tile.clone() };
+                    let window = Window::new(tile.start, now.with_nanosecond(0).unwrap()).unwrap();
+                    let next = feed.after_listing(&tile, &window, 0, now, STILL).next_listing_at.unwrap();
+                    assert!(
+                        next - now > interval / 2 && next - now <= interval * 3 / 2,
+                        "{poll} {phase}: {now} {next}"
+                    );
+                    // It takes a while until it is looked at.
+                    now = next + TimeDelta::milliseconds(number);
+                }
+                (now - TimeDelta::milliseconds(number)).timestamp_millis().rem_euclid(interval.num_milliseconds())
+            })
+            .collect();
+        assert_eq!(points, BTreeSet::from([(phase * 1000 % (poll * 1000)) as i64]), "{poll} {phase}");
+    }
+}
+
+#[test]
+fn the_longer_a_feed_is_silent_the_less_often_it_is_polled_to_a_limit() {
+    let [minute, five] = [60, 300].map(Duration::from_secs);
+    for (silence, interval) in
+        [(0, 60), (3_599, 60), (3_600, 180), (4 * 16 * 60 - 1, 180), (4 * 16 * 60, 240), (86_400, 300), (u64::MAX, 300)]
+    {
+        let interval = Duration::from_secs(interval);
+        assert_eq!(poll_interval_after(Duration::from_secs(silence), minute, five), interval, "{silence}");
+    }
+    assert_eq!(poll_interval_after(Duration::from_secs(86_400), five, minute), five, "never more often than said");
+    assert_eq!(poll_interval_after(Duration::MAX, Duration::ZERO, five), Duration::ZERO);
 }
 
 #[test]

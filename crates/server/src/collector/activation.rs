@@ -520,6 +520,8 @@ fn schedule(context: &Context, tenant: &Tenant) -> Schedule {
     Schedule {
         grid: context.settings.collect.tile,
         poll_interval: context.settings.collect.poll_interval,
+        // Any number will do that is the tenant's own and stays.
+        phase: Duration::from_millis(tenant.id.as_uuid().as_u64_pair().1 >> 32),
         // Added by a clock that was ahead, it would wait until that time comes.
         collect_from: tenant.collect_from.min(engine::tile::collect_from(context.sure_clock.now())),
     }

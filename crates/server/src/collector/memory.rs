@@ -46,6 +46,8 @@ pub(super) struct Memory {
     throttled_at: Option<Instant>,
     type_failures: BTreeMap<ContentType, u32>,
     type_holds: BTreeMap<ContentType, Instant>,
+    /// When each type brought something the last time, or this process asked for it the first time.
+    heard_at: BTreeMap<ContentType, Instant>,
     /// Something is to be done by then, whatever else is due.
     pub(super) wake_by: Option<Instant>,
     /// The service's own wait before any start of this tenant.
@@ -156,6 +158,17 @@ impl Memory {
     pub(super) fn type_answered(&mut self, content_type: &ContentType) {
         self.type_failures.remove(content_type);
         self.type_holds.remove(content_type);
+    }
+
+    /// The type has brought something.
+    pub(super) fn heard(&mut self, content_type: &ContentType) {
+        self.heard_at.insert(content_type.clone(), Instant::now());
+    }
+
+    /// For how long the type has brought nothing, as far as this process knows.
+    pub(super) fn silent_for(&mut self, content_type: &ContentType) -> Duration {
+        let now = Instant::now();
+        now.saturating_duration_since(*self.heard_at.entry(content_type.clone()).or_insert(now))
     }
 
     pub(super) fn hold_type(&mut self, content_type: &ContentType, until: Instant) {

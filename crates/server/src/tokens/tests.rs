@@ -85,6 +85,7 @@ fn manager(endpoint: &Arc<Endpoint>, secrets: &[&str]) -> TokenManager {
         collect: CollectSettings {
             content_types: vec![ContentType::General],
             poll_interval: Duration::from_secs(60),
+            quiet_poll_interval: Duration::from_secs(300),
             commit_interval: Duration::from_secs(5),
             requests_per_minute: 1500,
             tile: Grid::HOUR,

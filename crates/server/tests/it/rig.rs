@@ -147,6 +147,7 @@ impl Rig {
             collect: CollectSettings {
                 content_types: ContentType::KNOWN.to_vec(),
                 poll_interval: Duration::from_secs(60),
+                quiet_poll_interval: Duration::from_secs(300),
                 commit_interval: Duration::from_secs(5),
                 requests_per_minute: 1500,
                 // Listings cost most of a test's time; a quarter of a day makes them a sixth of the default.

@@ -70,20 +70,23 @@ async fn live_content_is_collected_as_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn polls_cost_a_listing_a_minute_and_type_and_nothing_else() {
-    let rig = Rig::new(WorldOptions { live_rate: 0.0, ..small_world(3, 1, 50) }, FaultPlan::default()).await;
-    let serving = serve(&rig);
-    tokio::time::sleep(2 * HOUR).await;
-    rig.emulator.clear_requests();
-    tokio::time::sleep(HOUR).await;
-    let listings = rig.requests("content");
-    // 60 polls of 5 types, and some later listings of older windows.
-    assert!((260..=380).contains(&listings), "{listings}");
-    // A subscription that is listed without its status is looked at every five minutes.
-    assert!(rig.requests("list") <= 13, "{}", rig.requests("list"));
-    assert_eq!(rig.requests("retrieve") + rig.requests("start"), 0);
-    assert!(rig.requests("token") <= 2, "{}", rig.requests("token"));
-    serving.stop().await;
+async fn polls_cost_a_listing_an_interval_and_type_and_nothing_else() {
+    // 60 or 12 polls of 5 types that are silent for longer than an hour, and some later listings of older windows.
+    for (quiet_minutes, expected) in [(1, 295..=380), (5, 55..=120)] {
+        let mut rig = Rig::new(WorldOptions { live_rate: 0.0, ..small_world(3, 1, 50) }, FaultPlan::default()).await;
+        rig.settings.collect.quiet_poll_interval = Duration::from_secs(quiet_minutes * 60);
+        let serving = serve(&rig);
+        tokio::time::sleep(2 * HOUR).await;
+        rig.emulator.clear_requests();
+        tokio::time::sleep(HOUR).await;
+        let listings = rig.requests("content");
+        assert!(expected.contains(&listings), "{listings} with {quiet_minutes} minutes");
+        // A subscription that is listed without its status is looked at every five minutes.
+        assert!(rig.requests("list") <= 13, "{}", rig.requests("list"));
+        assert_eq!(rig.requests("retrieve") + rig.requests("start"), 0);
+        assert!(rig.requests("token") <= 2, "{}", rig.requests("token"));
+        serving.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

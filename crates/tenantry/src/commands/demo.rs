@@ -219,6 +219,7 @@ fn settings(config: &Config, running: &Running, app: &emulator::app::AppRegistra
         collect: CollectSettings {
             content_types: config.collect.content_types.clone(),
             poll_interval: Duration::from_secs(2),
+            quiet_poll_interval: Duration::from_secs(2),
             commit_interval: Duration::from_secs(1),
             // A demo lists a week in a second; Microsoft's quota would make it wait a minute.
             requests_per_minute: 60_000,

@@ -64,6 +64,7 @@ pub(crate) fn unchecked_settings(config: &Config) -> Result<Settings, Failure> {
         collect: CollectSettings {
             content_types: config.collect.content_types.clone(),
             poll_interval: config.collect.poll_interval,
+            quiet_poll_interval: config.collect.quiet_poll_interval,
             commit_interval: config.collect.commit_interval,
             requests_per_minute: config.collect.requests_per_minute,
             tile: config.collect.tile,

@@ -4,6 +4,7 @@
 //! [`Config::load`].
 
 mod archive;
+mod collect;
 mod credential;
 mod layers;
 mod ledger;
@@ -76,6 +77,7 @@ pub(crate) enum LedgerConfig {
 pub(crate) struct CollectConfig {
     pub(crate) content_types: Vec<ContentType>,
     pub(crate) poll_interval: Duration,
+    pub(crate) quiet_poll_interval: Duration,
     pub(crate) commit_interval: Duration,
     pub(crate) requests_per_minute: u32,
     /// In MiB. What is larger is kept whole in quarantine.

@@ -28,6 +28,7 @@ pub(crate) const KEYS: &[(&str, Kind)] = &[
     ("cloud.resource", Kind::Text),
     ("collect.content_types", Kind::List),
     ("collect.poll_interval", Kind::Text),
+    ("collect.quiet_poll_interval", Kind::Text),
     ("collect.commit_interval", Kind::Text),
     ("collect.requests_per_minute", Kind::Integer),
     ("collect.tile", Kind::Text),

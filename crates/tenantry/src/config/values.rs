@@ -8,7 +8,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use server::engine::retention::RETENTION_MIN;
-use server::engine::tile::Grid;
 use server::protocol::cloud::{Cloud, CloudName, CustomCloud};
 use server::protocol::ids::{ContentType, TenantId};
 use server::settings::{AssertionAlgorithm, TokenEndpoint};
@@ -17,18 +16,15 @@ use server::tls::TlsFiles;
 use toml::Value;
 
 use super::archive::{archive, in_effect, tables};
+use super::collect::collect;
 use super::credential::{credential, describe};
 use super::layers::Entry;
 use super::schema::SECRET_VARIABLE;
 use super::{
-    AppConfig, CollectConfig, Config, ConfigError, CredentialSource, Layers, LedgerConfig, OutputConfig, PublicConfig,
-    Source, format_duration, parse_duration,
+    AppConfig, Config, ConfigError, CredentialSource, Layers, LedgerConfig, OutputConfig, PublicConfig, Source,
+    format_duration, parse_duration,
 };
 
-const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(60);
-const DEFAULT_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
-const DEFAULT_LARGEST_RECORD_MIB: usize = 16;
-const DEFAULT_REQUESTS_PER_MINUTE: u32 = 1_500;
 const OUTPUT_KINDS: [&str; 9] =
     ["file", "stdout", "http", "splunk_hec", "elasticsearch", "kafka", "nats", "syslog", "otlp"];
 const OUTPUT_FORMATS: [&str; 3] = ["raw", "ecs", "ocsf"];
@@ -141,61 +137,6 @@ fn cloud(reader: &Reader<'_>) -> Result<Cloud, ConfigError> {
     })
 }
 
-fn collect(reader: &Reader<'_>) -> Result<CollectConfig, ConfigError> {
-    let content_types = match reader.list("collect.content_types")? {
-        None => ContentType::KNOWN.to_vec(),
-        Some(texts) => {
-            let mut content_types = Vec::new();
-            for text in texts {
-                let content_type: ContentType = text
-                    .parse()
-                    .map_err(|error| reader.invalid("collect.content_types", format!("holds {text:?}: {error}")))?;
-                if !content_types.contains(&content_type) {
-                    content_types.push(content_type);
-                }
-            }
-            if content_types.is_empty() || content_types.len() > 32 {
-                return Err(reader.invalid("collect.content_types", "must hold 1 to 32 content types".to_owned()));
-            }
-            content_types
-        }
-    };
-    let requests_per_minute = match reader.integer("collect.requests_per_minute")? {
-        None => DEFAULT_REQUESTS_PER_MINUTE,
-        // Below 10 a tenant's five listings a poll starve its fetches; above 60,000 no quota of Microsoft's reaches.
-        Some(number) => {
-            u32::try_from(number).ok().filter(|number| (10..=60_000).contains(number)).ok_or_else(|| {
-                reader.invalid("collect.requests_per_minute", format!("must be 10 to 60000, not {number}"))
-            })?
-        }
-    };
-    let largest_record_mib = match reader.integer("collect.largest_record_mib")? {
-        None => DEFAULT_LARGEST_RECORD_MIB,
-        // Below 1 what other tools call large is none; above 32 the archive has no room in a row.
-        Some(number) => usize::try_from(number)
-            .ok()
-            .filter(|number| (1..=32).contains(number))
-            .ok_or_else(|| reader.invalid("collect.largest_record_mib", format!("must be 1 to 32, not {number}")))?,
-    };
-    Ok(CollectConfig {
-        content_types,
-        largest_record_mib,
-        poll_interval: reader
-            .duration("collect.poll_interval", Duration::from_secs(1)..=Duration::from_secs(86_400))?
-            .unwrap_or(DEFAULT_POLL_INTERVAL),
-        commit_interval: reader
-            .duration("collect.commit_interval", Duration::from_millis(100)..=Duration::from_secs(3_600))?
-            .unwrap_or(DEFAULT_COMMIT_INTERVAL),
-        requests_per_minute,
-        tile: match reader.duration("collect.tile", Duration::from_secs(60)..=Duration::from_secs(86_400))? {
-            None => Grid::FOUR_HOURS,
-            Some(span) => {
-                Grid::new(span).map_err(|error| reader.invalid("collect.tile", format!("is wrong: {error}")))?
-            }
-        },
-    })
-}
-
 /// The public site is there when it has an address.
 fn public(reader: &Reader<'_>) -> Result<Option<PublicConfig>, ConfigError> {
     let listen = reader.address("public.listen", 8365)?;
@@ -303,6 +244,7 @@ pub(super) fn effective(config: &Config, layers: &Layers) -> Vec<(String, String
         ("cloud.graph".to_owned(), cloud.graph().to_owned()),
         ("collect.content_types".to_owned(), content_types.join(", ")),
         ("collect.poll_interval".to_owned(), format_duration(config.collect.poll_interval)),
+        ("collect.quiet_poll_interval".to_owned(), format_duration(config.collect.quiet_poll_interval)),
         ("collect.commit_interval".to_owned(), format_duration(config.collect.commit_interval)),
         ("collect.requests_per_minute".to_owned(), config.collect.requests_per_minute.to_string()),
         ("collect.tile".to_owned(), format_duration(config.collect.tile.span())),
@@ -398,7 +340,7 @@ impl Reader<'_> {
         }
     }
 
-    fn integer(&self, key: &str) -> Result<Option<i64>, ConfigError> {
+    pub(super) fn integer(&self, key: &str) -> Result<Option<i64>, ConfigError> {
         match self.layers.entry(key).map(|entry| &entry.value) {
             None => Ok(None),
             Some(Value::Integer(number)) => Ok(Some(*number)),
@@ -406,7 +348,7 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+    pub(super) fn list(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
         let Some(Entry { value, .. }) = self.layers.entry(key) else { return Ok(None) };
         let wrong = || self.invalid(key, "must be a list of texts, such as [\"Audit.Exchange\"]".to_owned());
         let items = value.as_array().ok_or_else(wrong)?;
@@ -523,6 +465,10 @@ mod tests {
             ("[collect]\npoll_interval = 60", ["collect.poll_interval", "\"60s\""]),
             ("[collect]\npoll_interval = '60'", ["collect.poll_interval", "such as 500ms"]),
             ("[collect]\npoll_interval = '999ms'", ["collect.poll_interval", "between 1s and 1d"]),
+            (
+                "[collect]\npoll_interval = '5m'\nquiet_poll_interval = '1m'",
+                ["collect.quiet_poll_interval", "collect.poll_interval, which is 5m"],
+            ),
             ("[collect]\nrequests_per_minute = 9", ["collect.requests_per_minute", "10 to 60000"]),
             ("[collect]\nlargest_record_mib = 0", ["collect.largest_record_mib", "1 to 32"]),
             ("[collect]\nlargest_record_mib = 33", ["collect.largest_record_mib", "1 to 32"]),
@@ -557,6 +503,20 @@ mod tests {
                 assert!(message.contains(part), "{text}: {message}");
             }
             assert!(!message.contains("pw"), "{message}");
+        }
+    }
+
+    #[test]
+    fn silent_feeds_are_polled_after_five_intervals_or_an_hour_unless_told_otherwise() {
+        for (text, seconds) in [
+            ("", 300),
+            ("[collect]\npoll_interval = '5s'", 25),
+            ("[collect]\npoll_interval = '30m'", 3_600),
+            ("[collect]\npoll_interval = '2h'", 7_200),
+            ("[collect]\nquiet_poll_interval = '1m'", 60),
+            ("[collect]\npoll_interval = '2h'\nquiet_poll_interval = '1d'", 86_400),
+        ] {
+            assert_eq!(load(text).unwrap().collect.quiet_poll_interval, Duration::from_secs(seconds), "{text}");
         }
     }
 

@@ -32,7 +32,11 @@ impl Driver<'_> {
         self.work.fetching = self.work.fetching.saturating_sub(1);
         let failure = match result {
             // It is in flight until it is committed.
-            Ok(_) => return self.answered().await,
+            Ok(_) => {
+                // A notification may have brought it, of which no listing knows.
+                self.memory.heard(&content.content.content_type);
+                return self.answered().await;
+            }
             Err(failure) => failure,
         };
         let (tenant, row) = (self.client.tenant, content.row);

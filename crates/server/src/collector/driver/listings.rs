@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::model::{Pending, Tile};
 use engine::problem::ProblemKind;
 use engine::retry::{Hold, RequestStep, after_request};
-use engine::tile::{ListingTask, Reason, list_again_now};
+use engine::tile::{ListingTask, Reason, Schedule, list_again_now, poll_interval_after};
 use ledger::LedgerError;
 use protocol::activity::Window;
 use protocol::ids::ContentType;
@@ -40,7 +40,15 @@ impl Driver<'_> {
                 let jitter = judge::jitter(tenant);
                 // A window that proves to be still to come says nothing, and is not even noted.
                 if begun_at > task.tile.start {
-                    let tile = self.schedule.after_listing(&task.tile, &task.window, brought.new, begun_at, jitter);
+                    if brought.new > 0 {
+                        self.memory.heard(&content_type);
+                    }
+                    let collect = &self.context.settings.collect;
+                    let silence = self.memory.silent_for(&content_type);
+                    let poll_interval =
+                        poll_interval_after(silence, collect.poll_interval, collect.quiet_poll_interval);
+                    let schedule = Schedule { poll_interval, ..self.schedule };
+                    let tile = schedule.after_listing(&task.tile, &task.window, brought.new, begun_at, jitter);
                     self.context.ledger.tile_listed(tenant, content_type.clone(), tile).await?;
                 }
                 if task.reason == Reason::Again {
