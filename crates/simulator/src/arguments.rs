@@ -6,6 +6,7 @@ cargo xtask simulate [--seeds N] [--from S] [--jobs J]   many seeds, 100 from 1 
 cargo xtask simulate --seed S [--trace]                  one seed, and all that happened in it
 cargo xtask simulate --planted [--seeds N] [--from S]    how many seeds each planted bug takes, 1000 at most
 cargo xtask simulate --month                             a calm month, week by week
+cargo xtask simulate --fleet T [--records R] [--hours H] a calm day of T tenants, and what it costs
   --shared     several workers on one ledger, their number drawn; in all of the above but the month
   --workers N  the same with so many
   --days D     simulated days of a seed, 7 unless told otherwise, and 2 of several workers
@@ -19,6 +20,7 @@ pub(crate) enum Chore {
     One { trace: bool },
     Planted,
     Month,
+    Fleet,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,7 @@ pub(crate) struct Arguments {
     pub(crate) jobs: usize,
     pub(crate) days: Option<i64>,
     pub(crate) bug: Option<Planted>,
+    pub(crate) fleet: simulator::FleetOptions,
     /// Several workers, and how many if that is said.
     pub(crate) shared: Option<Option<usize>>,
 }
@@ -51,7 +54,9 @@ impl Planted {
 impl Arguments {
     pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Self, String> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut read = Self { chore: Chore::Many, seeds: None, from: 1, jobs, days: None, bug: None, shared: None };
+        let fleet = simulator::FleetOptions { tenants: 100, records: 100_000, hours: 24, seed: 1 };
+        let mut read =
+            Self { chore: Chore::Many, seeds: None, from: 1, jobs, days: None, bug: None, fleet, shared: None };
         let mut words = words.peekable();
         while let Some(word) = words.next() {
             let mut number = || {
@@ -72,6 +77,12 @@ impl Arguments {
                 "--trace" => read.chore = Chore::One { trace: true },
                 "--planted" => read.chore = Chore::Planted,
                 "--month" => read.chore = Chore::Month,
+                "--fleet" => {
+                    read.fleet.tenants = usize::try_from(number()?.clamp(1, 100_000)).unwrap_or(1);
+                    read.chore = Chore::Fleet;
+                }
+                "--records" => read.fleet.records = number()?,
+                "--hours" => read.fleet.hours = u32::try_from(number()?.clamp(1, 168)).unwrap_or(24),
                 "--bug" => {
                     let name = words.next().unwrap_or_default();
                     let bug = Planted::all().find(|(known, _)| *known == name);
@@ -86,6 +97,7 @@ impl Arguments {
                 _ => return Err(format!("unknown: {word}")),
             }
         }
+        read.fleet.seed = read.from;
         Ok(read)
     }
 }

@@ -193,3 +193,49 @@ pub(crate) fn month(arguments: &Arguments) -> bool {
         }
     }
 }
+
+/// A calm day of a fleet, and what it costs.
+pub(crate) fn fleet(arguments: &Arguments) -> bool {
+    let (options, started) = (arguments.fleet, Instant::now());
+    let day = match simulator::fleet_day(options) {
+        Ok(day) => day,
+        Err(error) => {
+            println!("FAILED: {error}");
+            return false;
+        }
+    };
+    println!(
+        "{} tenants, {} hours: {} records, {} of them the busiest tenant's; 0 lost, 0 twice, 0 altered; {:.0} s, {} s of processors",
+        options.tenants,
+        options.hours,
+        day.records,
+        day.busiest_records,
+        started.elapsed().as_secs_f64(),
+        processor_seconds()
+    );
+    println!(
+        "requests: {} in all, {} at most for one tenant, {} for the {} tenants where nothing happened; {} told to slow down",
+        day.requests, day.requests_max, day.idle_requests, day.idle_tenants, day.throttled
+    );
+    println!(
+        "ledger: {} calls that read, {} that write, {} MiB; archive: {} segments, {} MiB",
+        day.reads,
+        day.writes,
+        day.ledger_bytes >> 20,
+        day.segments,
+        day.segment_bytes >> 20
+    );
+    let delays = &day.busiest_delays;
+    let at = |share: usize| {
+        let place = delays.len().saturating_sub(1) * share / 100;
+        delays.get(place).map_or(0.0, |delay| delay.as_seconds_f64())
+    };
+    println!(
+        "the busiest tenant's {} contents, from when each could be listed until it was committed: p50 {:.1} s, p99 {:.1} s, longest {:.1} s",
+        delays.len(),
+        at(50),
+        at(99),
+        at(100)
+    );
+    day.throttled == 0
+}

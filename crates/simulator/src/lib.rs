@@ -4,6 +4,7 @@ mod check;
 mod clock;
 mod disk;
 mod fate;
+mod fleet;
 mod month;
 mod network;
 mod panics;
@@ -13,11 +14,13 @@ mod process;
 mod run;
 mod shared;
 mod store;
+mod tally;
 mod tuned;
 mod witness;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use fleet::{FleetDay, FleetOptions, fleet_day};
 pub use month::{Week, month};
 pub use plant::Bug;
 pub use process::processor_seconds;

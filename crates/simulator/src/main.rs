@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Chore::One { trace } => chores::one(&arguments, trace),
         Chore::Planted => chores::planted(&arguments),
         Chore::Month => chores::month(&arguments),
+        Chore::Fleet => chores::fleet(&arguments),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

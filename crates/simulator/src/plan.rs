@@ -149,6 +149,24 @@ impl Plan {
         }
         plan
     }
+
+    /// A world in which nothing goes wrong, and a collector that nobody has told anything.
+    pub(crate) fn calm(world: WorldOptions, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let start = world::start(&mut rng);
+        Self {
+            faults: FaultPlan { seed, rules: Vec::new() },
+            tuning: Tuning::untold(),
+            start,
+            end: start,
+            clock_errors: Vec::new(),
+            spells: SpellPlan { latency: 200, ..SpellPlan::default() },
+            events: Vec::new(),
+            hard_times: Vec::new(),
+            lives: Lives::draw(&mut rng),
+            world: WorldOptions { start: Some(start), ..world },
+        }
+    }
 }
 
 impl Lives {

@@ -27,6 +27,7 @@ use crate::plan::{End, Events, Life, Plan, Span, Spells};
 use crate::plant::{Bug, Memory};
 use crate::process::resident_kib;
 use crate::store::{Files, Store};
+use crate::tally::Tally;
 use crate::tuned::settings;
 use crate::witness::Witness;
 
@@ -51,6 +52,7 @@ pub(crate) struct Run {
     lives: Vec<Span>,
     complete_runs: Vec<Timestamp>,
     pub(crate) counts: Counts,
+    pub(crate) tally: Arc<Tally>,
     folder: TempDir,
 }
 
@@ -80,8 +82,11 @@ enum Ended {
 
 impl Run {
     pub(crate) fn new(seed: u64, days: i64, hardship: bool, bug: Option<Bug>, keep: usize) -> Result<Self, String> {
+        Self::of(Plan::of(seed, days, hardship), seed, bug, keep)
+    }
+
+    pub(crate) fn of(plan: Plan, seed: u64, bug: Option<Bug>, keep: usize) -> Result<Self, String> {
         fastrand::seed(seed);
-        let plan = Plan::of(seed, days, hardship);
         let world = WorldClock::standing_at(plan.start);
         let fate = Arc::new(Fate::new(seed, world.clone(), keep));
         let app = default_app(seed);
@@ -116,6 +121,7 @@ impl Run {
             lives: Vec::new(),
             complete_runs: Vec::new(),
             counts: Counts::default(),
+            tally: Arc::default(),
             folder,
         })
     }
@@ -162,8 +168,34 @@ impl Run {
         Ok(all)
     }
 
+    /// One collector that nothing happens to, until it is told to stop.
+    pub(crate) fn live_calmly(&mut self, stop: impl Future<Output = ()> + Send) -> Result<(), String> {
+        archive::disk::watch(Some(Arc::clone(&self.disk) as Arc<dyn archive::disk::Watch>));
+        self.counts.lives += 1;
+        self.fate.live(None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+        let from = self.world.now();
+        let ledger = self.ledger().map_err(|error| error.to_string())?;
+        let archive = self.archive().map_err(|error| error.to_string())?;
+        let (collector, _) = self.collector(ledger, archive);
+        let ended = runtime.block_on(async {
+            self.world.run();
+            let ended = collector.run(stop).await;
+            self.world.stop();
+            ended
+        });
+        self.lives.push(Span { from, until: self.world.now() });
+        let ended = match ended {
+            Ok(report) => Ended::Itself(Box::new(report)),
+            Err(error) => return Err(server::chain(&error)),
+        };
+        self.after(&ended, false)?;
+        self.check_claims()
+    }
+
     /// Nothing goes wrong any more, and the collector catches up.
-    fn last_runs(&mut self) -> Result<(), String> {
+    pub(crate) fn last_runs(&mut self) -> Result<(), String> {
         let poison: BTreeSet<String> = {
             self.emulator.world().clock().set(self.world.now());
             self.emulator
@@ -232,7 +264,7 @@ impl Run {
     }
 
     /// Looks at the ledger while no collector lives.
-    fn with_sides<T>(&self, look: impl FnOnce(&Sides<'_>) -> Result<T, String>) -> Result<T, String> {
+    pub(crate) fn with_sides<T>(&self, look: impl FnOnce(&Sides<'_>) -> Result<T, String>) -> Result<T, String> {
         let ledger = self.ledger().map_err(|error| format!("the ledger cannot be opened: {error}"))?;
         let sides = Sides {
             plan: &self.plan,
@@ -244,7 +276,7 @@ impl Run {
         look(&sides)
     }
 
-    fn add_tenants(&mut self) -> Result<(), String> {
+    pub(crate) fn add_tenants(&mut self) -> Result<(), String> {
         let ledger = self.ledger().map_err(|error| error.to_string())?;
         for tenant in self.emulator.world().tenant_ids() {
             let from = self.plan.start - self.plan.tuning.back;
@@ -296,15 +328,7 @@ impl Run {
                 return (Ended::Failed(format!("the archive cannot be opened: {error}")), crashed);
             }
         };
-        let store = Arc::new(self.store(ledger));
-        let parts = CollectorParts {
-            transport: Arc::new(self.network()),
-            ledger: Arc::clone(&store) as Arc<dyn Ledger>,
-            archive,
-            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-            metrics: Arc::new(Metrics::new()),
-        };
-        let collector = Collector::new(self.settings.clone(), &parts);
+        let (collector, store) = self.collector(ledger, archive);
         let time = life.time.to_std().unwrap_or_default();
         let stop = async {
             tokio::time::sleep(time).await;
@@ -325,6 +349,19 @@ impl Run {
                 Err(error) => (Ended::Failed(server::chain(&error)), None),
             },
         }
+    }
+
+    /// A collector as it begins to live, and its ledger.
+    fn collector(&self, ledger: SqliteLedger, archive: Archive) -> (Collector, Arc<Store>) {
+        let store = Arc::new(self.store(ledger));
+        let parts = CollectorParts {
+            transport: Arc::new(self.network()),
+            ledger: Arc::clone(&store) as Arc<dyn Ledger>,
+            archive,
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            metrics: Arc::new(Metrics::new()),
+        };
+        (Collector::new(self.settings.clone(), &parts), store)
     }
 
     fn after(&mut self, ended: &Ended, once: bool) -> Result<(), String> {
@@ -359,6 +396,7 @@ impl Run {
             witness: Arc::clone(&self.witness),
             bug: self.bug,
             memory: Arc::clone(&self.memory),
+            tally: Arc::clone(&self.tally),
             wreck: Mutex::new(None),
         }
     }
@@ -378,11 +416,11 @@ impl Run {
         }
     }
 
-    fn ledger_path(&self) -> PathBuf {
+    pub(crate) fn ledger_path(&self) -> PathBuf {
         self.folder.path().join("ledger.db")
     }
 
-    fn ledger(&self) -> Result<SqliteLedger, ledger::LedgerError> {
+    pub(crate) fn ledger(&self) -> Result<SqliteLedger, ledger::LedgerError> {
         SqliteLedger::open(self.ledger_path(), OpenOptions { in_place: true, ..OpenOptions::default() })
     }
 

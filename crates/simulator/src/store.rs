@@ -32,6 +32,7 @@ use crate::disk::Disk;
 use crate::fate::Fate;
 use crate::plan::Spells;
 use crate::plant::{Bug, Memory};
+use crate::tally::Tally;
 use crate::witness::Witness;
 
 /// One life's ledger.
@@ -43,6 +44,7 @@ pub(crate) struct Store {
     pub(crate) witness: Arc<Witness>,
     pub(crate) bug: Option<Bug>,
     pub(crate) memory: Arc<Mutex<Memory>>,
+    pub(crate) tally: Arc<Tally>,
     /// What the crash left, if it came within a call.
     pub(crate) wreck: Mutex<Option<Files>>,
 }
@@ -92,6 +94,7 @@ impl Store {
     }
 
     fn turn(&self, name: &str, writes: bool) -> Turn {
+        self.tally.called(writes);
         // A crash at a reading call is the same crash as one at the next step: nothing was done in between.
         if self.fate.is_dead() || (writes && !self.fate.step(format_args!("ledger: {name}"))) {
             return Turn::Crash;
@@ -158,6 +161,7 @@ impl Store {
     }
 
     fn handed_out(&self, tenant: TenantId, pending: &mut Vec<Pending>) {
+        self.tally.handed_out(tenant, pending);
         if self.bug != Some(Bug::EndsWhileFetching) {
             return;
         }
@@ -189,6 +193,7 @@ impl Store {
     }
 
     fn has_committed(&self, commit: &Commit) {
+        self.tally.committed(commit);
         for content in &commit.contents {
             self.has_ended(commit.tenant, content.row);
         }
@@ -221,7 +226,9 @@ macro_rules! delegate {
                         }
                     }
                     $(let $changed = { let $self_b = self; $before };)?
-                    let result = self.inner.$name($(Clone::clone(&$argument)),*).await?;
+                    // It never waits, and must not be made to: with many tenants a task has often had its turn by now.
+                    let call = self.inner.$name($(Clone::clone(&$argument)),*);
+                    let result = tokio::task::coop::unconstrained(call).await?;
                     $(let result = { let $self_a = self; let mut value = result; let $value = &mut value; $after; value };)?
                     if $writes && !self.fate.step("ledger: done") {
                         return std::future::pending().await;

@@ -31,6 +31,26 @@ pub(crate) struct Tuning {
     pub(crate) back: TimeDelta,
 }
 
+impl Tuning {
+    /// What the program does when nobody sets anything.
+    pub(crate) fn untold() -> Self {
+        let limits = server::settings::Limits::default();
+        Self {
+            content_types: ContentType::KNOWN.to_vec(),
+            poll_interval: Duration::from_secs(60),
+            commit_interval: Duration::from_secs(5),
+            requests_per_minute: 1_500,
+            tile: Grid::FOUR_HOURS,
+            tenants_interval: limits.tenants_interval,
+            fetches_per_tenant: limits.fetches_per_tenant,
+            listings_per_tenant: limits.listings_per_tenant,
+            commit_contents: limits.commit_contents,
+            obsolete_grace: limits.obsolete_grace,
+            back: TimeDelta::days(7),
+        }
+    }
+}
+
 /// Some moment, so that tiles begin anywhere.
 pub(super) fn start(rng: &mut Rng) -> Timestamp {
     let noon = Timestamp::from_timestamp(1_773_100_000, 0).unwrap_or(Timestamp::UNIX_EPOCH);
