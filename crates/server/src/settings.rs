@@ -83,7 +83,7 @@ pub struct CollectSettings {
 
 impl CollectSettings {
     /// The `quiet_poll_interval` for those who set none: five of the others, an hour at most. With a minute and the five content
-    /// types an idle tenant costs some 1,800 requests a day then instead of 7,200, and a fifth of the ledger's work.
+    /// types an idle tenant costs some 1,800 requests a day then instead of 7,200, and a tenth of the ledger's work.
     pub fn usual_quiet_poll_interval(poll_interval: Duration) -> Duration {
         (5 * poll_interval).min(Duration::from_secs(3_600)).max(poll_interval)
     }
