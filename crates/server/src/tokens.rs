@@ -155,7 +155,7 @@ impl TokenManager {
     pub(crate) async fn token(&self, tenant: TenantId) -> Result<Arc<HeldToken>, TokenFailure> {
         let slot = self.slot(tenant);
         let now = Instant::now();
-        let held = slot.state().held.clone().filter(|held| now < held.expires);
+        let held = slot.unexpired(now);
         let asking = match held {
             Some(held) if now < held.renew_at => return Ok(held),
             // It still works: one renews it, and nobody waits.
@@ -199,6 +199,11 @@ impl TokenManager {
                 held.ok_or(failure)
             }
         }
+    }
+
+    /// The token at hand, if there is one that was not refused and has not expired. Never asks for another.
+    pub(crate) fn held(&self, tenant: TenantId) -> Option<Arc<HeldToken>> {
+        self.slot(tenant).unexpired(Instant::now())
     }
 
     /// The API refused this token: it is not handed out again. Says whether a fresh one may be asked for now.
@@ -311,6 +316,10 @@ impl TokenFailure {
 impl Slot {
     fn state(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unexpired(&self, now: Instant) -> Option<Arc<HeldToken>> {
+        self.state().held.clone().filter(|held| now < held.expires)
     }
 }
 

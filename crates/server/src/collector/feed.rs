@@ -145,10 +145,19 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Waits for the tenant's turn, and for its token.
+    /// Waits for the tenant's token, and then for its turn: those who had their turn and waited for a token would all go
+    /// out together when it comes. Who finds after its turn that the token was refused meanwhile waits for both again, but
+    /// once only: a token that lives shorter than a turn takes would be asked for over and over.
     async fn allowed(&self) -> Result<Arc<HeldToken>, Failure> {
-        self.budget.take().await;
-        self.shared.tokens.token(self.tenant).await.map_err(Failure::Token)
+        let tokens = &self.shared.tokens;
+        for _ in 0..2 {
+            tokens.token(self.tenant).await.map_err(Failure::Token)?;
+            self.budget.take().await;
+            if let Some(held) = tokens.held(self.tenant) {
+                return Ok(held);
+            }
+        }
+        tokens.token(self.tenant).await.map_err(Failure::Token)
     }
 
     async fn exchange(
