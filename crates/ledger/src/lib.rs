@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 
 use engine::consent::{
@@ -235,8 +237,13 @@ pub trait Ledger: Send + Sync {
     fn retained(&self, tenant: TenantId) -> LedgerFuture<'_, Retained>;
     /// The tenant's visible segments.
     fn segments(&self, tenant: TenantId) -> LedgerFuture<'_, Vec<SegmentRow>>;
-    /// Every tenant that has visible segments, with them: for a query or a verification over all. Never on a timer.
-    fn all_segments(&self) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>>;
+    /// The visible segments of these tenants, or of all, that hold a record of these Unix seconds, or whatever they hold:
+    /// each tenant that has any, with them. For a query or a verification; never on a timer.
+    fn segments_within(
+        &self,
+        tenants: Option<BTreeSet<TenantId>>,
+        seconds: Option<RangeInclusive<i64>>,
+    ) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>>;
     /// Puts `added` in the place of `removed` (a merge) under the next commit number; the removed ones stand as obsolete
     /// until [`Ledger::obsolete_deleted`]. Refused as a whole when one of `removed` is not visible.
     fn replace_segments(

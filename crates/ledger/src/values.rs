@@ -3,7 +3,9 @@
 //! Never depends on a database: two back ends that wrote differently could not be moved from one to the other.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
+use chrono::Datelike as _;
 use engine::evidence::ActivityKind;
 use engine::model::{ContentState, LossKind, TenantState};
 use protocol::time::Timestamp;
@@ -46,6 +48,27 @@ pub(crate) fn activity_of(state: TenantState) -> ActivityKind {
 /// A count as a database can hold it.
 pub(crate) fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Seconds as the segments of a ledger are asked for by them.
+pub(crate) struct Within {
+    /// First and last date of segments that can have records of these seconds, as they are written.
+    pub(crate) dates: (String, String),
+    /// First and last second.
+    pub(crate) seconds: (i64, i64),
+}
+
+impl Within {
+    pub(crate) fn of(seconds: &RangeInclusive<i64>) -> Self {
+        let (first, last) = (*seconds.start(), *seconds.end());
+        // A record's year has four digits; what is beyond them is before or after all of them.
+        let date = |second: i64| match chrono::DateTime::from_timestamp(second, 0) {
+            Some(time) if (0..=9999).contains(&time.year()) => time.format("%Y-%m-%d").to_string(),
+            _ if second < 0 => String::new(),
+            _ => "~".to_owned(),
+        };
+        Self { dates: (date(first), date(last)), seconds: (first, last) }
+    }
 }
 
 /// Cut to what is kept of an error's text.

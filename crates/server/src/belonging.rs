@@ -45,7 +45,7 @@ async fn ask(ledger: &dyn Ledger, archive: &Archive) -> Result<Ownership, Belong
     let ownership = archive.ownership(&id)?;
     if ownership == Ownership::Vacant {
         // Taken for a new one, it would hide from then on what is not there now.
-        let segments = ledger.all_segments().await?.iter().map(|(_, rows)| rows.len()).sum();
+        let segments = ledger.segments_within(None, None).await?.iter().map(|(_, rows)| rows.len()).sum();
         if segments > 0 {
             return Err(ArchiveError::Absent { root: archive.place(), segments }.into());
         }
@@ -63,7 +63,7 @@ async fn knows_any(ledger: &dyn Ledger, archive: &Archive) -> Result<bool, Belon
         let Some(segment) = segment_of(tenant, row) else { return Ok(false) };
         Ok(archive.size_of(&segment)?.is_some())
     };
-    for (tenant, rows) in ledger.all_segments().await? {
+    for (tenant, rows) in ledger.segments_within(None, None).await? {
         for row in &rows {
             if lies_there(tenant, row)? {
                 return Ok(true);

@@ -148,7 +148,7 @@ fn live(run: &mut Run, options: FleetOptions) -> Result<FleetDay, String> {
 
     let (mut segments, mut segment_bytes) = (0, 0);
     let ledger = run.ledger().map_err(|error| error.to_string())?;
-    for (_, rows) in block_on(ledger.all_segments())? {
+    for (_, rows) in block_on(ledger.segments_within(None, None))? {
         segments += rows.len() as u64;
         segment_bytes += rows.iter().map(|row| row.bytes).sum::<u64>();
     }

@@ -4,8 +4,10 @@
 //! and fail all the same. A crash before or after a call leaves what the file holds; a crash within one leaves a beginning
 //! of what the call appended to the log, or, when it had committed already, some of the pages it was folding into the file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -307,7 +309,7 @@ delegate! {
     true fn expire_segments(tenant: TenantId, expiry: Expiry, now: Timestamp) -> Expired;
     false fn retained(tenant: TenantId) -> Retained;
     false fn segments(tenant: TenantId) -> Vec<SegmentRow>;
-    false fn all_segments() -> Vec<(TenantId, Vec<SegmentRow>)>;
+    false fn segments_within(tenants: Option<BTreeSet<TenantId>>, seconds: Option<RangeInclusive<i64>>) -> Vec<(TenantId, Vec<SegmentRow>)>;
     true fn replace_segments(
         tenant: TenantId,
         number: CommitNumber,

@@ -34,10 +34,11 @@ use object_store::memory::InMemory;
 use super::checked_store::{KnownSums, NearCopies};
 use super::dialect::{self, ArchiveDialect, ArrowPlanner};
 use super::error::{Limits, QueryError};
+use super::extent::Extent;
 use super::functions;
 use super::spill::SpillFolder;
 use super::stream::QueryStream;
-use super::table::{AuditTable, BATCH_ROWS, Pruning, TABLE};
+use super::table::{AuditTable, BATCH_ROWS, LateManifest, Pruning, TABLE};
 use crate::Archive;
 use crate::segment::Segment;
 
@@ -164,26 +165,12 @@ impl QueryEngine {
     /// All of [`QueryError`] but `Manifest` and `Output`. After [`QueryError::SegmentGone`] load the manifest anew and ask
     /// again, as [`Self::run`] does.
     pub async fn query(&self, manifest: Arc<[Segment]>, sql: &str) -> Result<QueryStream, QueryError> {
-        let failed = |error| QueryError::from_datafusion(error, &self.limits);
-        let statement = parse(sql, &self.limits)?;
-        let pruning = Arc::new(Pruning::default());
-        let context = self.context(manifest, &pruning).map_err(failed)?;
-        let plan = context.state().statement_to_plan(statement).await;
-        let plan = plan.map_err(|error| self.with_nearest_function(failed(error)))?;
-        read_only().verify_plan(&plan).map_err(|_| QueryError::Refused { statement: first_words(sql) })?;
-        let explains = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
-        let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
-        let tasks = Arc::new(frame.task_ctx());
-        // Boxed: the planner's futures are large.
-        let plan = Box::pin(frame.create_physical_plan()).await.map_err(failed)?;
-        let mut batches = execute_stream(plan, tasks).map_err(failed)?;
-        if explains {
-            batches = Box::pin(explained(batches, &pruning)).await.map_err(failed)?;
-        }
-        QueryStream::start(batches, pruning, self.limits.clone()).await
+        let planned = self.plan(sql).await?;
+        self.start(planned, manifest).await
     }
 
-    /// Like [`Self::query`], but loads the manifest itself, and anew when a merge deletes a segment before the first row.
+    /// Like [`Self::query`], but has the manifest loaded of what the statement can need, and anew when a merge deletes a
+    /// segment before the first row.
     ///
     /// # Errors
     ///
@@ -191,18 +178,21 @@ impl QueryEngine {
     /// went away that the manifest still names.
     pub async fn run<F, L, E>(&self, mut load_manifest: L, sql: &str) -> Result<QueryStream, QueryError>
     where
-        L: FnMut() -> F,
+        L: FnMut(Extent) -> F,
         F: Future<Output = Result<Arc<[Segment]>, E>>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let mut tries = 1;
         let mut gone: Option<String> = None;
         loop {
-            let manifest = load_manifest().await.map_err(|error| QueryError::Manifest { source: error.into() })?;
+            let planned = self.plan(sql).await?;
+            let extent = planned.extent.clone();
+            let manifest = if extent.is_nothing() { Ok(Arc::default()) } else { load_manifest(extent).await };
+            let manifest = manifest.map_err(|error| QueryError::Manifest { source: error.into() })?;
             if let Some(path) = gone.take_if(|path| names(&manifest, path)) {
                 return Err(QueryError::SegmentMissing { path });
             }
-            match Box::pin(self.query(manifest, sql)).await {
+            match Box::pin(self.start(planned, manifest)).await {
                 Err(QueryError::SegmentGone { path }) if tries < TRIES => {
                     tracing::debug!(segment = path, tries, "segment went away, loading the manifest anew");
                     tries += 1;
@@ -211,6 +201,34 @@ impl QueryEngine {
                 result => return result,
             }
         }
+    }
+
+    /// All that can be said of a statement before the segments are known.
+    async fn plan(&self, sql: &str) -> Result<Planned, QueryError> {
+        let failed = |error| QueryError::from_datafusion(error, &self.limits);
+        let statement = parse(sql, &self.limits)?;
+        let (manifest, pruning) = (LateManifest::default(), Arc::new(Pruning::default()));
+        let state = self.context(&manifest, &pruning).map_err(failed)?.state();
+        let plan = state.statement_to_plan(statement).await;
+        let plan = plan.map_err(|error| self.with_nearest_function(failed(error)))?;
+        read_only().verify_plan(&plan).map_err(|_| QueryError::Refused { statement: first_words(sql) })?;
+        let plan = state.optimize(&plan).map_err(failed)?;
+        let extent = Extent::of_plan(&plan).map_err(failed)?;
+        Ok(Planned { state, plan, extent, manifest, pruning })
+    }
+
+    async fn start(&self, planned: Planned, segments: Arc<[Segment]>) -> Result<QueryStream, QueryError> {
+        let failed = |error| QueryError::from_datafusion(error, &self.limits);
+        let Planned { state, plan, manifest, pruning, .. } = planned;
+        manifest.get_or_init(|| segments);
+        let explains = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        // Boxed: the planner's futures are large.
+        let plan = Box::pin(state.query_planner().create_physical_plan(&plan, &state)).await.map_err(failed)?;
+        let mut batches = execute_stream(plan, state.task_ctx()).map_err(failed)?;
+        if explains {
+            batches = Box::pin(explained(batches, &pruning)).await.map_err(failed)?;
+        }
+        QueryStream::start(batches, pruning, self.limits.clone()).await
     }
 
     /// DataFusion's own proposal for a mistyped function is as often a rare one as a likely one.
@@ -235,17 +253,28 @@ impl QueryEngine {
     }
 
     /// A session that sees these segments and nothing else.
-    fn context(&self, manifest: Arc<[Segment]>, pruning: &Arc<Pruning>) -> Result<SessionContext, DataFusionError> {
+    fn context(&self, manifest: &LateManifest, pruning: &Arc<Pruning>) -> Result<SessionContext, DataFusionError> {
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
             .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
             .with_config(self.template.config().clone().with_create_default_catalog_and_schema(true))
             .build();
         let context = SessionContext::new_with_state(state);
         let (known, copies) = (Arc::clone(&self.known), self.copies.clone());
-        let table = AuditTable::new(manifest, self.store.clone(), known, copies, Arc::clone(pruning));
+        let table = AuditTable::new(Arc::clone(manifest), self.store.clone(), known, copies, Arc::clone(pruning));
         context.register_table(TABLE, Arc::new(table))?;
         Ok(context)
     }
+}
+
+/// A statement on its way.
+struct Planned {
+    state: SessionState,
+    /// Optimized.
+    plan: LogicalPlan,
+    extent: Extent,
+    /// To be filled in before it is started.
+    manifest: LateManifest,
+    pruning: Arc<Pruning>,
 }
 
 /// Whether the manifest names the segment of that path below the archive's root.

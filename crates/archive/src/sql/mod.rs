@@ -10,6 +10,7 @@ mod checked_store;
 mod dialect;
 mod engine;
 mod error;
+mod extent;
 mod functions;
 mod json;
 mod output;
@@ -20,6 +21,7 @@ mod table;
 
 pub use engine::{OPERATORS_MAX, QUERY_STACK_BYTES, QueryEngine, QueryOptions};
 pub use error::QueryError;
+pub use extent::Extent;
 pub use functions::{FunctionDescription, describe};
 pub use output::{Format, UnknownFormat, Written, write_results};
 pub use stream::QueryStream;

@@ -60,7 +60,7 @@ impl QueryStream {
         next.map_err(|error| QueryError::from_datafusion(error, &self.limits))
     }
 
-    /// Segments the archive has, counted once for each time the query names the table.
+    /// Segments within the statement's [`super::Extent`], counted once for each time it names the table.
     pub fn segments(&self) -> u64 {
         self.pruning.segments.load(Ordering::Relaxed)
     }

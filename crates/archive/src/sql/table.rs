@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, StringViewArray, TimestampMicrosecondArray, UInt64Array,
@@ -16,7 +16,9 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
+use datafusion::common::{
+    Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics, internal_datafusion_err,
+};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -35,8 +37,8 @@ use crate::segment::Segment;
 /// The table's name in SQL.
 pub(super) const TABLE: &str = "audit";
 
-const TENANT_ID: &str = "tenant_id";
-const CREATION_TIME: &str = "creation_time";
+pub(super) const TENANT_ID: &str = "tenant_id";
+pub(super) const CREATION_TIME: &str = "creation_time";
 const COMMIT: &str = "commit";
 
 /// Bytes read from a segment's end at first: enough for the footer and page index of most, so that one read suffices.
@@ -67,16 +69,20 @@ pub(super) fn table_schema() -> SchemaRef {
 /// How much of the archive one query had to look at.
 #[derive(Debug, Default)]
 pub(super) struct Pruning {
-    /// Segments the manifest has, once for every time the query names the table.
+    /// Segments the manifest has, once for each time the query names the table.
     pub(super) segments: AtomicU64,
     /// Those of them that could not be ruled out by tenant, time or commit.
     pub(super) candidates: AtomicU64,
 }
 
+/// The segments a statement is answered from. Which of them are wanted is known only when the statement has been planned,
+/// so that the table is there before them.
+pub(super) type LateManifest = Arc<OnceLock<Arc<[Segment]>>>;
+
 /// See the file's head.
 #[derive(Debug)]
 pub(super) struct AuditTable {
-    manifest: Arc<[Segment]>,
+    manifest: LateManifest,
     store: ObjectStoreUrl,
     known: Arc<KnownSums>,
     copies: Option<NearCopies>,
@@ -86,7 +92,7 @@ pub(super) struct AuditTable {
 impl AuditTable {
     /// `store` is where the session finds the object store whose root is the archive's; `copies` are what lies nearer.
     pub(super) fn new(
-        manifest: Arc<[Segment]>,
+        manifest: LateManifest,
         store: ObjectStoreUrl,
         known: Arc<KnownSums>,
         copies: Option<NearCopies>,
@@ -95,17 +101,23 @@ impl AuditTable {
         Self { manifest, store, known, copies, pruning }
     }
 
+    fn manifest(&self) -> Result<&[Segment]> {
+        let manifest = self.manifest.get().map(|manifest| &**manifest);
+        manifest.ok_or_else(|| internal_datafusion_err!("the table is read before its segments are known"))
+    }
+
     /// The segments that can hold rows for which all filters are true.
     fn candidates(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<&Segment>> {
         let schema = table_schema();
-        let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(self.manifest.iter().collect()) };
+        let manifest = self.manifest()?;
+        let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(manifest.iter().collect()) };
         let filter = state.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&schema))?)?;
         // None: the filter says nothing that the manifest could answer.
         let Some(predicate) = PruningPredicateBuilder::new().with_file_schema(schema).build(filter) else {
-            return Ok(self.manifest.iter().collect());
+            return Ok(manifest.iter().collect());
         };
-        let keep = predicate.prune(&Manifest(&self.manifest))?;
-        Ok(self.manifest.iter().zip(keep).filter_map(|(segment, keep)| keep.then_some(segment)).collect())
+        let keep = predicate.prune(&Manifest(manifest))?;
+        Ok(manifest.iter().zip(keep).filter_map(|(segment, keep)| keep.then_some(segment)).collect())
     }
 }
 
@@ -137,7 +149,7 @@ impl TableProvider for AuditTable {
         if let Some(limit) = limit {
             cut_to_limit(&mut candidates, limit);
         }
-        self.pruning.segments.fetch_add(count(self.manifest.len()), Ordering::Relaxed);
+        self.pruning.segments.fetch_add(count(self.manifest()?.len()), Ordering::Relaxed);
         self.pruning.candidates.fetch_add(count(candidates.len()), Ordering::Relaxed);
         let schema = table_schema();
         if candidates.is_empty() {

@@ -144,7 +144,7 @@ pub async fn a_merge_of_what_is_not_visible_changes_nothing(fixture: &dyn Fixtur
     assert!(matches!(error, LedgerError::SegmentNotVisible { .. }), "obsolete already: {error:?}");
 }
 
-pub async fn all_segments_are_listed_by_tenant(fixture: &dyn Fixture) {
+pub async fn segments_are_found_by_tenant_and_time(fixture: &dyn Fixture) {
     let (ledger, _) = with_contents(fixture).await;
     for number in [2, 3] {
         ledger.add_tenant(tenant(number), String::new(), noon(), noon()).await.unwrap();
@@ -153,9 +153,43 @@ pub async fn all_segments_are_listed_by_tenant(fixture: &dyn Fixture) {
     let other = Commit { tenant: tenant(3), segments: vec![segment(1, 4)], ..commit(1) };
     ledger.commit(other).await.unwrap();
     ledger.replace_segments(tenant(1), CommitNumber(2), vec![segment(1, 0)], vec![], noon()).await.unwrap();
-    let mut all = ledger.all_segments().await.unwrap();
-    all.sort_by_key(|(tenant, _)| *tenant);
-    assert_eq!(all, [(tenant(1), vec![segment(1, 1)]), (tenant(3), vec![segment(1, 4)])]);
+    // Another day, and one whose only record has no time.
+    let day_after = SegmentRow {
+        date: "2026-03-05".to_owned(),
+        second_min: Some(1_772_668_800),
+        second_max: Some(1_772_668_805),
+        ..segment(2, 0)
+    };
+    let untimed = SegmentRow { second_min: None, second_max: None, ..segment(2, 1) };
+    let other = Commit { tenant: tenant(3), segments: vec![day_after.clone(), untimed.clone()], ..commit(2) };
+    ledger.commit(other).await.unwrap();
+    let first = (tenant(1), vec![segment(1, 1)]);
+    let found = |tenants: Option<&[u64]>, seconds| {
+        let tenants = tenants.map(|numbers| numbers.iter().map(|number| tenant(*number)).collect());
+        async {
+            let mut found = ledger.segments_within(tenants, seconds).await.unwrap();
+            found.sort_by_key(|(tenant, _)| *tenant);
+            found
+        }
+    };
+    let of_third = |rows: &[&SegmentRow]| (tenant(3), rows.iter().copied().cloned().collect::<Vec<_>>());
+    let all = of_third(&[&segment(1, 4), &untimed, &day_after]);
+    assert_eq!(found(None, None).await, [first.clone(), all.clone()]);
+    assert_eq!(found(Some(&[3, 2, 9]), None).await, [all]);
+    assert_eq!(found(Some(&[]), None).await, []);
+    let (hour_first, hour_last) = (1_772_625_600, 1_772_629_199);
+    let in_the_hour = [first, of_third(&[&segment(1, 4)])];
+    for seconds in [hour_first..=hour_first, hour_last..=hour_last, i64::MIN..=hour_first, 5..=hour_last] {
+        assert_eq!(found(None, Some(seconds.clone())).await, in_the_hour, "{seconds:?}");
+    }
+    for seconds in [hour_last + 1..=1_772_668_799, 1_772_668_806..=i64::MAX, i64::MIN..=hour_first - 1] {
+        assert_eq!(found(None, Some(seconds.clone())).await, [], "{seconds:?}");
+    }
+    for seconds in [1_772_668_805..=i64::MAX, hour_last + 1..=1_772_668_800] {
+        assert_eq!(found(None, Some(seconds)).await, [of_third(&[&day_after])]);
+    }
+    assert_eq!(found(Some(&[3]), Some(hour_first..=hour_last)).await, [of_third(&[&segment(1, 4)])]);
+    assert_eq!(found(Some(&[1]), Some(1_772_668_800..=i64::MAX)).await, []);
 }
 
 pub async fn quarantine_keeps_each_path_once(fixture: &dyn Fixture) {

@@ -105,7 +105,7 @@ macro_rules! for_each_conformance_case {
             commits::an_empty_commit_counts,
             commits::segments_are_merged_and_forgotten,
             commits::a_merge_of_what_is_not_visible_changes_nothing,
-            commits::all_segments_are_listed_by_tenant,
+            commits::segments_are_found_by_tenant_and_time,
             commits::quarantine_keeps_each_path_once,
             commits::a_damaged_segment_is_named_until_it_is_sound_or_gone,
             commits::what_is_past_its_retention_goes_whole_and_is_counted,

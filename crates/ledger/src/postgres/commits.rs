@@ -1,6 +1,8 @@
 //! Commits and segments: the transactions that make records visible or merge their files.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use engine::evidence::ActivityKind;
 use engine::model::{
@@ -11,6 +13,7 @@ use protocol::ids::TenantId;
 use protocol::time::Timestamp;
 use serde_json::json;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::contents::{self, Ended};
 use super::evidence;
@@ -18,7 +21,7 @@ use super::fault::{Done, Fault};
 use super::rows::{bytes, counted, ensure_feed, lock_tenant, parsed, tenant_id, tenant_number, time};
 use super::session::Session;
 use crate::LedgerError;
-use crate::values::{count, message, ms};
+use crate::values::{Within, count, message, ms};
 
 const SEGMENT: &str = "date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest";
 
@@ -195,13 +198,26 @@ pub(super) async fn segments(session: &Session<'_>, id: TenantId) -> Done<Vec<Se
     session.rows(&text, &[&tenant]).await?.iter().map(|row| segment_row(row, 0)).collect()
 }
 
-pub(super) async fn all_segments(session: &Session<'_>) -> Done<Vec<(TenantId, Vec<SegmentRow>)>> {
-    let text = format!(
-        "SELECT id, {SEGMENT} FROM tenant JOIN segment USING (tenant)
-         WHERE obsolete_since IS NULL ORDER BY tenant, date, number, part"
-    );
+pub(super) async fn segments_within(
+    session: &Session<'_>,
+    tenants: Option<&BTreeSet<TenantId>>,
+    seconds: Option<&RangeInclusive<i64>>,
+) -> Done<Vec<(TenantId, Vec<SegmentRow>)>> {
+    let mut text = format!("SELECT id, {SEGMENT} FROM tenant JOIN segment USING (tenant) WHERE obsolete_since IS NULL");
+    let bounds = seconds.map(Within::of);
+    let tenants: Option<Vec<_>> = tenants.map(|tenants| tenants.iter().map(TenantId::as_uuid).collect());
+    let mut given: Vec<&(dyn ToSql + Sync)> = Vec::new();
+    if let Some(Within { dates, seconds }) = &bounds {
+        text.push_str(" AND date BETWEEN $1 AND $2 AND second_max >= $3 AND second_min <= $4");
+        given.extend([&dates.0 as &(dyn ToSql + Sync), &dates.1, &seconds.0, &seconds.1]);
+    }
+    if let Some(tenants) = &tenants {
+        given.push(tenants);
+        let _ = write!(text, " AND id = ANY(${})", given.len());
+    }
+    text.push_str(" ORDER BY tenant, date, number, part");
     let mut all: Vec<(TenantId, Vec<SegmentRow>)> = Vec::new();
-    for row in session.rows(&text, &[]).await? {
+    for row in session.rows(&text, &given).await? {
         let (id, segment) = (tenant_id(&row, 0)?, segment_row(&row, 1)?);
         match all.last_mut() {
             Some((tenant, segments)) if *tenant == id => segments.push(segment),

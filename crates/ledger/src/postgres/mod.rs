@@ -9,6 +9,8 @@
 //! Never holds a lock while it waits for a caller. Needs sessions of its own: a pooler between must not share one session
 //! among transactions.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use engine::consent::{
@@ -484,8 +486,12 @@ impl Ledger for PgLedger {
         self.read(async move |session| commits::segments(session, tenant).await)
     }
 
-    fn all_segments(&self) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>> {
-        self.long_read(async |session| commits::all_segments(session).await)
+    fn segments_within(
+        &self,
+        tenants: Option<BTreeSet<TenantId>>,
+        seconds: Option<RangeInclusive<i64>>,
+    ) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>> {
+        self.long_read(async move |session| commits::segments_within(session, tenants.as_ref(), seconds.as_ref()).await)
     }
 
     fn replace_segments(

@@ -1,6 +1,7 @@
 //! Commits and segments: the transactions that make records visible or merge their files.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use chrono::NaiveDate;
 use engine::evidence::ActivityKind;
@@ -8,14 +9,14 @@ use engine::model::{Commit, CommitNumber, DamagedSegment, Expired, QuarantineRow
 use engine::retention::Expiry;
 use protocol::ids::TenantId;
 use protocol::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use serde_json::json;
 
 use super::fault::Done;
 use super::rows::{counted, ensure_feed, parsed, sql, tenant_id, tenant_number, time};
 use super::{contents, evidence};
 use crate::LedgerError;
-use crate::values::{count, message, ms};
+use crate::values::{Within, count, message, ms};
 
 const SEGMENT: &str = "date, number, part, rows, bytes, second_min, second_max, untimed_rows, digest";
 
@@ -156,21 +157,42 @@ pub(super) fn segments(connection: &Connection, id: TenantId) -> Done<Vec<Segmen
     Ok(segments)
 }
 
-pub(super) fn all_segments(connection: &Connection) -> Done<Vec<(TenantId, Vec<SegmentRow>)>> {
-    let text = format!(
-        "SELECT id, {SEGMENT} FROM tenant CROSS JOIN segment USING (tenant)
-         WHERE obsolete_since IS NULL ORDER BY tenant, date, number, part"
-    );
-    let mut statement = sql(connection, &text)?;
-    let mut rows = statement.query([])?;
+pub(super) fn segments_within(
+    connection: &Connection,
+    tenants: Option<&BTreeSet<TenantId>>,
+    seconds: Option<&RangeInclusive<i64>>,
+) -> Done<Vec<(TenantId, Vec<SegmentRow>)>> {
+    // The tenants first: of each, the dates are a range of the key.
+    let mut text =
+        format!("SELECT id, {SEGMENT} FROM tenant CROSS JOIN segment USING (tenant) WHERE obsolete_since IS NULL");
+    let bounds = seconds.map(Within::of);
+    let mut given: Vec<(&str, &dyn ToSql)> = Vec::new();
+    if let Some(Within { dates, seconds }) = &bounds {
+        text.push_str(" AND date BETWEEN :first_date AND :last_date AND second_max >= :first AND second_min <= :last");
+        given.extend([(":first_date", &dates.0 as &dyn ToSql), (":last_date", &dates.1)]);
+        given.extend([(":first", &seconds.0 as &dyn ToSql), (":last", &seconds.1)]);
+    }
     let mut all: Vec<(TenantId, Vec<SegmentRow>)> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id = tenant_id(row, 0)?;
-        let segment = segment_row(row, 1)?;
-        match all.last_mut() {
-            Some((tenant, segments)) if *tenant == id => segments.push(segment),
-            _ => all.push((id, vec![segment])),
+    let mut ask = |text: &str, given: &[(&str, &dyn ToSql)]| -> Done<()> {
+        let mut statement = sql(connection, text)?;
+        let mut rows = statement.query(given)?;
+        while let Some(row) = rows.next()? {
+            let (id, segment) = (tenant_id(row, 0)?, segment_row(row, 1)?);
+            match all.last_mut() {
+                Some((tenant, segments)) if *tenant == id => segments.push(segment),
+                _ => all.push((id, vec![segment])),
+            }
         }
+        Ok(())
+    };
+    let Some(tenants) = tenants else {
+        ask(&format!("{text} ORDER BY tenant, date, number, part"), &given)?;
+        return Ok(all);
+    };
+    text.push_str(" AND id = :id ORDER BY date, number, part");
+    for id in tenants {
+        let id = id.as_uuid().as_bytes();
+        ask(&text, &[&given[..], &[(":id", &id as &dyn ToSql)]].concat())?;
     }
     Ok(all)
 }

@@ -6,6 +6,8 @@
 //!
 //! Never holds a lock while it waits for a caller, and never more than one transaction at a time.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -468,8 +470,12 @@ impl Ledger for SqliteLedger {
         self.read(move |connection| commits::segments(connection, tenant))
     }
 
-    fn all_segments(&self) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>> {
-        self.read(commits::all_segments)
+    fn segments_within(
+        &self,
+        tenants: Option<BTreeSet<TenantId>>,
+        seconds: Option<RangeInclusive<i64>>,
+    ) -> LedgerFuture<'_, Vec<(TenantId, Vec<SegmentRow>)>> {
+        self.read(move |connection| commits::segments_within(connection, tenants.as_ref(), seconds.as_ref()))
     }
 
     fn replace_segments(

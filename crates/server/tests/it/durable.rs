@@ -1,7 +1,9 @@
 //! Ledger and disk in trouble: the collector waits, says so, goes on, and neither loses nor doubles a record.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -141,7 +143,7 @@ delegate! {
     fn content_state(tenant: TenantId, content_type: ContentType, content_id: String) -> Option<ContentState>;
     fn commit(commit: Commit) -> ();
     fn segments(tenant: TenantId) -> Vec<SegmentRow>;
-    fn all_segments() -> Vec<(TenantId, Vec<SegmentRow>)>;
+    fn segments_within(tenants: Option<BTreeSet<TenantId>>, seconds: Option<RangeInclusive<i64>>) -> Vec<(TenantId, Vec<SegmentRow>)>;
     fn replace_segments(
         tenant: TenantId,
         number: CommitNumber,
@@ -371,8 +373,7 @@ async fn killed_while_records_go_for_their_age_no_other_goes_and_no_file_stays()
         // Half of the dates are past their retention then.
         rig.settings.retention = Some(30 * day);
         tokio::time::sleep(30 * day).await;
-        let dates =
-            |rows: Vec<SegmentRow>| rows.into_iter().map(|row| row.date).collect::<std::collections::BTreeSet<_>>();
+        let dates = |rows: Vec<SegmentRow>| rows.into_iter().map(|row| row.date).collect::<BTreeSet<_>>();
         let before = dates(rig.ledger.segments(tenant).await.unwrap());
         let (hangs, hung) = oneshot::channel();
         let hangs = Mutex::new(Some(hangs));

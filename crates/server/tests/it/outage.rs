@@ -91,7 +91,7 @@ const READS: [&str; 17] = [
     "next_attempt_at",
     "content_state",
     "segments",
-    "all_segments",
+    "segments_within",
     "obsolete",
     "damaged_segments",
     "quarantine",

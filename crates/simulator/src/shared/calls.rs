@@ -3,6 +3,8 @@
 //!
 //! Never decides anything: the client does about its connection, and the ledger about everything else.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,7 +142,7 @@ calls! {
     own(tenant) fn expire_segments(tenant: TenantId, expiry: Expiry, now: Timestamp) -> Expired;
     read fn retained(tenant: TenantId) -> Retained;
     read fn segments(tenant: TenantId) -> Vec<SegmentRow>;
-    read fn all_segments() -> Vec<(TenantId, Vec<SegmentRow>)>;
+    read fn segments_within(tenants: Option<BTreeSet<TenantId>>, seconds: Option<RangeInclusive<i64>>) -> Vec<(TenantId, Vec<SegmentRow>)>;
     own(tenant) fn replace_segments(
         tenant: TenantId,
         number: CommitNumber,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use server::archive::sql::{self, QueryEngine, QueryError, QueryOptions, write_results};
+use server::archive::sql::{self, Extent, QueryEngine, QueryError, QueryOptions, write_results};
 use server::archive::{Reading, Segment};
 use server::collector::segments::segment_of;
 use server::ledger::LedgerError;
@@ -37,11 +37,11 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
         None => QueryEngine::open(&config.archive_root, &options),
     };
     let engine = engine.map_err(failure)?;
-    let manifest = || {
+    let manifest = |extent: Extent| {
         let ledger = Arc::clone(&ledger);
         async move {
             let mut segments: Vec<Segment> = Vec::new();
-            for (tenant, rows) in ledger.all_segments().await? {
+            for (tenant, rows) in ledger.segments_within(extent.tenants, extent.seconds).await? {
                 segments.extend(rows.iter().filter_map(|row| segment_of(tenant, row)));
             }
             Ok::<Arc<[Segment]>, LedgerError>(segments.into())
@@ -89,7 +89,7 @@ pub(crate) async fn run(global: &Global, args: QueryArgs) -> Result<(), Failure>
         Err(error) if error.is_broken_pipe() => Ok(()),
         // After its first rows a query cannot begin anew; but only one that the ledger has moved on from is worth repeating.
         Err(QueryError::SegmentGone { path }) => {
-            let visible = manifest().await.map_err(store::ledger_failure)?;
+            let visible = manifest(Extent::EVERYTHING).await.map_err(store::ledger_failure)?;
             let missing = visible.iter().any(|segment| segment.path() == Path::new(&path));
             Err(failure(if missing { QueryError::SegmentMissing { path } } else { QueryError::SegmentGone { path } }))
         }

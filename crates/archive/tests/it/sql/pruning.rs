@@ -1,6 +1,12 @@
 //! Only files that can hold an answer are opened, and only the columns it is made of are read.
 
-use archive::sql::{Format, write_results};
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::{Arc, Mutex};
+
+use archive::Segment;
+use archive::sql::{Extent, Format, write_results};
 
 use super::fixture::{ALPHA, BETA, Fixture, usual};
 
@@ -54,6 +60,112 @@ async fn files_are_ruled_out_by_tenant_time_and_commit_before_they_are_opened() 
         let sql = format!("SELECT id, user_id FROM audit WHERE {filter}");
         assert_eq!(opened(&fixture, &sql).await, expected, "{filter}");
     }
+}
+
+/// What the ledger is asked for by a statement, which is answered from what lies within and from nothing else.
+async fn extent_of(fixture: &Fixture, sql: &str) -> (Option<Extent>, String) {
+    let asked = Mutex::new(None);
+    let load = |extent: Extent| {
+        let within = |segment: &&Segment| {
+            let of_tenant = extent.tenants.as_ref().is_none_or(|tenants| tenants.contains(&segment.tenant));
+            let seconds = segment.second_min.zip(segment.second_max);
+            let in_time = |(min, max): (i64, i64), seconds: &std::ops::RangeInclusive<i64>| {
+                max >= *seconds.start() && min <= *seconds.end()
+            };
+            of_tenant
+                && extent.seconds.as_ref().is_none_or(|wanted| seconds.is_some_and(|seconds| in_time(seconds, wanted)))
+        };
+        let manifest: Arc<[Segment]> = fixture.segments.iter().filter(within).cloned().collect();
+        *asked.lock().unwrap() = Some(extent);
+        ready(Ok::<_, Infallible>(manifest))
+    };
+    let rows = fixture.engine().run(load, sql).await.unwrap();
+    let mut out = Vec::new();
+    write_results(rows, Format::Csv, &mut out).await.unwrap();
+    (asked.into_inner().unwrap(), String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn the_ledger_is_asked_for_no_more_than_a_statement_needs() {
+    const DAY: i64 = 86_400;
+    /// 2026-03-05T00:00:00Z
+    const FIFTH: i64 = 1_772_668_800;
+    let fixture = usual();
+    let some = |texts: &[&str]| Some(texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<_>>());
+    let within = |tenants, seconds| Extent { tenants, seconds };
+    let both = format!(
+        "SELECT a.id FROM audit a JOIN audit b ON a.user_id = b.user_id \
+         WHERE a.tenant_id = '{ALPHA}' AND b.tenant_id = '{BETA}' AND a.creation_time < '2026-03-05' \
+         AND b.creation_time BETWEEN '2026-03-05' AND '2026-03-06'"
+    );
+    let union =
+        format!("SELECT id FROM audit WHERE tenant_id = '{ALPHA}' UNION ALL SELECT id FROM audit WHERE commit = 1");
+    for (sql, expected) in [
+        (format!("SELECT id FROM audit WHERE tenant_id = '{ALPHA}'"), within(some(&[ALPHA]), None)),
+        (format!("SELECT id FROM audit WHERE '{BETA}' = tenant_id AND id > 'a'"), within(some(&[BETA]), None)),
+        (format!("SELECT id FROM audit WHERE tenant_id IN ('{ALPHA}', '{BETA}')"), within(some(&[ALPHA, BETA]), None)),
+        (format!("SELECT id FROM audit WHERE tenant_id = '{ALPHA}' OR id = 'b1'"), Extent::EVERYTHING),
+        (format!("SELECT id FROM audit WHERE tenant_id <> '{ALPHA}'"), Extent::EVERYTHING),
+        (format!("SELECT id FROM audit WHERE NOT tenant_id IN ('{ALPHA}')"), Extent::EVERYTHING),
+        (format!("SELECT id FROM audit WHERE upper(tenant_id) = '{ALPHA}'"), Extent::EVERYTHING),
+        ("SELECT id FROM audit".to_owned(), Extent::EVERYTHING),
+        ("SELECT count(*) FROM audit WHERE creation_time IS NULL".to_owned(), Extent::EVERYTHING),
+        (
+            "SELECT id FROM audit WHERE creation_time >= '2026-03-05' OR creation_time IS NULL".to_owned(),
+            Extent::EVERYTHING,
+        ),
+        ("SELECT id FROM audit WHERE creation_time > '2026-03-05'".to_owned(), within(None, Some(FIFTH..=i64::MAX))),
+        (
+            "SELECT id FROM audit WHERE creation_time <= TIMESTAMP '2026-03-05T00:00:00.5'".to_owned(),
+            within(None, Some(i64::MIN..=FIFTH)),
+        ),
+        (
+            "SELECT id FROM audit WHERE creation_time::date = '2026-03-05'".to_owned(),
+            within(None, Some(FIFTH..=FIFTH + DAY - 1)),
+        ),
+        (
+            "SELECT id FROM audit WHERE creation_time >= '2026-03-05' AND creation_time < '2026-03-06'".to_owned(),
+            within(None, Some(FIFTH..=FIFTH + DAY)),
+        ),
+        (
+            "SELECT id FROM audit WHERE creation_time < '2026-03-05' AND user_id LIKE 'a%' \
+             OR creation_time BETWEEN '2026-03-04' AND '2026-03-06'"
+                .to_owned(),
+            within(None, Some(i64::MIN..=FIFTH + DAY)),
+        ),
+        (both, within(some(&[ALPHA, BETA]), Some(i64::MIN..=FIFTH + DAY))),
+        (union, Extent::EVERYTHING),
+        (
+            format!(
+                "SELECT id FROM audit WHERE user_id IN (SELECT user_id FROM audit WHERE tenant_id = '{BETA}') \
+                     AND tenant_id = '{ALPHA}'"
+            ),
+            within(some(&[ALPHA, BETA]), None),
+        ),
+        (
+            format!("WITH x AS (SELECT * FROM audit WHERE tenant_id = '{BETA}') SELECT count(*) FROM x"),
+            within(some(&[BETA]), None),
+        ),
+    ] {
+        let (asked, rows) = extent_of(&fixture, &sql).await;
+        assert_eq!(asked.as_ref(), Some(&expected), "{sql}");
+        assert_eq!(
+            rows.lines().skip(1).collect::<BTreeSet<_>>(),
+            fixture.rows(&sql).await.iter().map(String::as_str).collect(),
+            "{sql}"
+        );
+    }
+    for sql in [
+        "SELECT 1",
+        "SHOW TABLES",
+        "SELECT id FROM audit WHERE tenant_id = 'nobody'",
+        "SELECT id FROM audit WHERE false",
+    ] {
+        assert_eq!(extent_of(&fixture, sql).await.0, None, "{sql}");
+    }
+    let (asked, _) =
+        extent_of(&fixture, &format!("EXPLAIN ANALYZE SELECT id FROM audit WHERE tenant_id = '{BETA}'")).await;
+    assert_eq!(asked, Some(within(some(&[BETA]), None)));
 }
 
 #[tokio::test]

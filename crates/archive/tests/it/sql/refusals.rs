@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use archive::Segment;
-use archive::sql::{Format, OPERATORS_MAX, QUERY_STACK_BYTES, QueryError, write_results};
+use archive::sql::{Extent, Format, OPERATORS_MAX, QUERY_STACK_BYTES, QueryError, write_results};
 
 use super::fixture::{ALPHA, Fixture, usual};
 
@@ -132,7 +132,7 @@ async fn a_segment_that_went_away_is_told_and_a_new_manifest_is_tried() {
     }
     let loads = AtomicUsize::new(0);
     // The merge that deleted the file shows in the second manifest.
-    let load = || {
+    let load = |_: Extent| {
         let skip = loads.fetch_add(1, Ordering::SeqCst).min(1);
         let manifest: Arc<[Segment]> = fixture.segments[skip..].into();
         std::future::ready(Ok::<_, std::io::Error>(manifest))
@@ -149,7 +149,7 @@ async fn a_segment_that_the_ledger_still_names_is_missing_and_not_asked_for_agai
     let fixture = usual();
     fs::remove_file(fixture.path(0)).unwrap();
     let loads = AtomicUsize::new(0);
-    let load = || {
+    let load = |_: Extent| {
         loads.fetch_add(1, Ordering::SeqCst);
         std::future::ready(Ok::<_, std::io::Error>(fixture.manifest()))
     };
@@ -164,7 +164,7 @@ async fn segments_that_keep_going_away_are_given_up_after_the_third_try() {
     let fixture = usual();
     (0..3).for_each(|segment| fs::remove_file(fixture.path(segment)).unwrap());
     let loads = AtomicUsize::new(0);
-    let load = || {
+    let load = |_: Extent| {
         let only = loads.fetch_add(1, Ordering::SeqCst);
         let manifest: Arc<[Segment]> = fixture.segments[only..=only].into();
         std::future::ready(Ok::<_, std::io::Error>(manifest))
@@ -177,8 +177,8 @@ async fn segments_that_keep_going_away_are_given_up_after_the_third_try() {
 #[tokio::test]
 async fn a_manifest_that_cannot_be_loaded_is_the_callers_error() {
     let fixture = usual();
-    let load = || std::future::ready(Err::<Arc<[Segment]>, _>(std::io::Error::other("ledger locked")));
-    let error = fixture.engine().run(load, "SELECT 1").await.err().unwrap();
+    let load = |_: Extent| std::future::ready(Err::<Arc<[Segment]>, _>(std::io::Error::other("ledger locked")));
+    let error = fixture.engine().run(load, "SELECT id FROM audit").await.err().unwrap();
     assert!(matches!(&error, QueryError::Manifest { source } if source.to_string() == "ledger locked"), "{error:?}");
 }
 
